@@ -1,0 +1,45 @@
+add_library(aurora_warnings INTERFACE)
+target_compile_options(aurora_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
+  $<$<CXX_COMPILER_ID:Clang>:-Wno-sign-conversion>)  # in clang a part of -Wconversion, in gcc not
+
+# A precompiled header only fits where it was compiled with the same flags: -fPIC in executables too, instead of -fPIE.
+add_compile_options(-fPIC)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)  # lets ccache see through a precompiled header
+endif()
+
+# What aurora::core and aurora::torch, the two installed libraries, have in common.
+function(aurora_library target component)
+  add_library(aurora::${component} ALIAS ${target})
+  target_include_directories(${target} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:aurora_warnings>)
+  set_target_properties(${target} PROPERTIES
+    EXPORT_NAME ${component} VERSION ${PROJECT_VERSION} SOVERSION 0
+    DEFINE_SYMBOL ""  # a macro that users of the precompiled header would not have
+    BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN" INSTALL_RPATH_USE_LINK_PATH ON)
+  install(TARGETS ${target} EXPORT aurora-${component}-targets)
+endfunction()
+
+# For a target with sources that include torch headers.
+function(aurora_reads_torch target)
+  target_link_libraries(${target} PRIVATE aurora::torch)
+  target_precompile_headers(${target} REUSE_FROM aurora_torch)
+endfunction()
+
+# A program that is a whole file, run as the test NAME: examples and the code of README.md. Where it includes torch headers
+# it is built only together with aurora::torch.
+function(aurora_example name file)
+  file(STRINGS ${file} torch_includes REGEX "#include.*torch/")
+  if(torch_includes AND NOT TARGET aurora::torch)
+    return()
+  endif()
+  add_executable(${name} ${file})
+  target_link_libraries(${name} PRIVATE aurora_warnings aurora::core)
+  if(torch_includes)
+    aurora_reads_torch(${name})
+  endif()
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS examples)
+endfunction()

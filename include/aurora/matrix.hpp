@@ -1,0 +1,91 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+namespace aurora {
+
+using Index = std::int64_t;
+
+/// Element types of matrices. Scalars are always `double`.
+enum class DType : std::uint8_t { f32, f64, bf16 };
+
+constexpr Index byte_size(DType dtype) { return dtype == DType::f64 ? 8 : dtype == DType::f32 ? 4 : 2; }
+std::string_view name(DType dtype);
+
+/// A matrix, or `batch` matrices of one shape, that somebody else owns. Element (i, j) of matrix b lies
+/// b * batch_stride + i * row_stride + j * col_stride elements after `data`. One of row_stride and col_stride is 1, so a
+/// view is a BLAS operand as it stands and a transpose is only another view. A vector of m numbers is an m x 1 matrix.
+/// Weights are [out, in]: rows are neurons.
+template <class Data>
+struct BasicMatrixView {
+  Data* data = nullptr;
+  Index rows = 0;
+  Index cols = 0;
+  Index row_stride = 0;
+  Index col_stride = 1;
+  Index batch = 1;
+  Index batch_stride = 0;
+  DType dtype = DType::f32;
+
+  /// A writable view is a read-only view; never the reverse.
+  operator BasicMatrixView<const void>() const
+    requires(!std::is_const_v<Data>)
+  {
+    return {data, rows, cols, row_stride, col_stride, batch, batch_stride, dtype};
+  }
+};
+
+using MatrixView = BasicMatrixView<void>;
+using ConstMatrixView = BasicMatrixView<const void>;
+
+template <class T>
+constexpr DType dtype_of() {
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "a matrix element is float or double");
+  return std::is_same_v<T, float> ? DType::f32 : DType::f64;
+}
+
+/// `batch` packed row-major matrices that begin at `data`.
+template <class T>
+auto row_major(T* data, Index rows, Index cols, Index batch = 1) {
+  using Data = std::conditional_t<std::is_const_v<T>, const void, void>;
+  return BasicMatrixView<Data>{data,  rows,        cols, cols, 1, batch, rows * cols,
+                               dtype_of<std::remove_const_t<T>>()};
+}
+
+/// The transpose: the same elements, seen with rows and columns exchanged.
+template <class Data>
+BasicMatrixView<Data> transposed(BasicMatrixView<Data> view) {
+  std::swap(view.rows, view.cols);
+  std::swap(view.row_stride, view.col_stride);
+  return view;
+}
+
+/// The same matrix seen with rows >= cols.
+template <class Data>
+BasicMatrixView<Data> tall(const BasicMatrixView<Data>& view) {
+  return view.rows < view.cols ? transposed(view) : view;
+}
+
+/// Matrix `index` of a batch, 0 <= index < view.batch.
+template <class Data>
+BasicMatrixView<Data> matrix_of(BasicMatrixView<Data> view, Index index) {
+  using Byte = std::conditional_t<std::is_const_v<Data>, const std::byte, std::byte>;
+  view.data = static_cast<Byte*>(view.data) + index * view.batch_stride * byte_size(view.dtype);
+  view.batch = 1;
+  view.batch_stride = 0;
+  return view;
+}
+
+inline bool same_shape(const ConstMatrixView& a, const ConstMatrixView& b) {
+  return a.rows == b.rows && a.cols == b.cols && a.batch == b.batch;
+}
+
+/// "4x2", or "3 of 4x2" for a batch.
+std::string shape_text(const ConstMatrixView& view);
+
+}  // namespace aurora

@@ -1,0 +1,307 @@
+#include "aurora/backend.hpp"
+
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#include "blas.hpp"
+#include "elementwise.hpp"
+#include "error.hpp"
+
+// libgomp's entry point for `#pragma omp parallel`. Called by name so that every compiler shares the one thread pool that
+// MKL and libtorch use too; a second pool would fight them for the cores.
+extern "C" {
+void GOMP_parallel(void (*function)(void*), void* data, unsigned thread_count, unsigned flags);
+int omp_get_thread_num(void);
+}
+
+namespace aurora {
+namespace {
+
+/// Memory that grows by blocks and is given back in reverse order, never to the system.
+class Arena {
+ public:
+  static constexpr Index kAlignment = 64;
+
+  std::byte* take(Index bytes) {
+    const Index size = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    while (block_ < blocks_.size() && used_ + size > blocks_[block_].size) ++block_, used_ = 0;
+    if (block_ == blocks_.size()) blocks_.emplace_back(std::max(size, 2 * total()));
+    std::byte* start = blocks_[block_].data.get() + used_;
+    used_ += size;
+    return start;
+  }
+
+  Index mark() const { return static_cast<Index>(block_) << 48 | used_; }
+  void release(Index mark) {
+    block_ = static_cast<std::size_t>(mark >> 48);
+    used_ = mark & ((Index{1} << 48) - 1);
+  }
+
+  Index total() const {
+    Index sum = 0;
+    for (const auto& block : blocks_) sum += block.size;
+    return sum;
+  }
+
+ private:
+  struct AlignedDelete {
+    void operator()(std::byte* data) const { ::operator delete[](data, std::align_val_t{kAlignment}); }
+  };
+  struct Block {
+    explicit Block(Index bytes)
+        : data(static_cast<std::byte*>(
+              ::operator new[](static_cast<std::size_t>(bytes), std::align_val_t{kAlignment}))),
+          size(bytes) {}
+    std::unique_ptr<std::byte[], AlignedDelete> data;
+    Index size;
+  };
+  std::vector<Block> blocks_;
+  std::size_t block_ = 0;
+  Index used_ = 0;
+};
+
+void require(bool condition, std::string_view where, std::string_view rule, const ConstMatrixView& a,
+             const ConstMatrixView& b) {
+  if (!condition) fail(where, rule, shape_text(a), " ", name(a.dtype), " vs ", shape_text(b), " ", name(b.dtype));
+}
+
+void require_same_shape(std::string_view where, const ConstMatrixView& a, const ConstMatrixView& b) {
+  require(same_shape(a, b), where, "Shapes differ: ", a, b);
+}
+
+void require_vector(std::string_view where, const ConstMatrixView& x, const ConstMatrixView& d) {
+  require(d.rows == x.rows && d.cols == 1 && d.batch == x.batch && d.dtype != DType::bf16, where,
+          "One float32 or float64 number per row is needed: ", x, d);
+}
+
+/// A view as BLAS sees it.
+struct Operand {
+  blas::Order order;
+  Index leading;
+};
+
+Operand operand(const ConstMatrixView& view) {
+  if (layout_of(view) == Layout::row_major) return {blas::Order::row, std::max(view.row_stride, view.cols)};
+  return {blas::Order::column, std::max(view.cols == 1 ? view.rows : view.col_stride, view.rows)};
+}
+
+blas::Op op_for(const Operand& a, const Operand& result) {
+  return a.order == result.order ? blas::Op::none : blas::Op::transpose;
+}
+
+template <class Work>
+void visit_float(DType dtype, Work&& work) {
+  dtype == DType::f64 ? work(double{}) : work(float{});
+}
+
+template <class T>
+const T* elements(const ConstMatrixView& view, Index b) {
+  return static_cast<const T*>(view.data) + b * view.batch_stride;
+}
+template <class T>
+T* elements(const MatrixView& view, Index b) {
+  return static_cast<T*>(view.data) + b * view.batch_stride;
+}
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(int threads) { set_threads(threads); }
+
+  std::string description() const override {
+    return "cpu: " + blas_description() + ", " + std::to_string(threads_) + (threads_ == 1 ? " thread" : " threads");
+  }
+
+  void set_threads(int threads) override {
+    if (threads < 1) fail("CpuBackend::set_threads", "At least one thread is needed: ", threads);
+    if (threads > 1) {
+      while (workers_.size() < static_cast<std::size_t>(threads)) workers_.push_back(std::make_unique<CpuBackend>(1));
+    }
+    threads_ = threads;
+  }
+  int threads() const override { return threads_; }
+
+  MatrixView scratch(Index rows, Index cols, Index batch, DType dtype, Layout layout) override {
+    void* data = arena_.take(rows * cols * batch * byte_size(dtype));
+    const bool by_rows = layout == Layout::row_major;
+    return {data, rows, cols, by_rows ? cols : 1, by_rows ? 1 : rows, batch, rows * cols, dtype};
+  }
+  Index scratch_bytes() const override {
+    Index sum = arena_.total();
+    for (const auto& worker : workers_) sum += worker->scratch_bytes();
+    return sum;
+  }
+
+  void axpby(double alpha, ConstMatrixView x, double beta, MatrixView y) override {
+    require_same_shape("axpby", x, y);
+    cpu::axpby(alpha, x, beta, y);
+  }
+  void scale_rows(ConstMatrixView d, ConstMatrixView x, MatrixView y) override {
+    require_same_shape("scale_rows", x, y);
+    require_vector("scale_rows", x, d);
+    cpu::scale_rows(d, x, y);
+  }
+  void row_dots(ConstMatrixView x, ConstMatrixView y, MatrixView d) override {
+    require_same_shape("row_dots", x, y);
+    require_vector("row_dots", x, d);
+    cpu::row_dots(x, y, d);
+  }
+  void power_scales(ConstMatrixView h, double target, double exponent, double cut, MatrixView d) override {
+    require_vector("power_scales", h, h);
+    require_vector("power_scales", h, d);
+    cpu::power_scales(h, target, exponent, cut, d);
+  }
+  void fill(double value, MatrixView y) override { cpu::fill(value, y); }
+  void normalize(ConstMatrixView x, MatrixView y) override {
+    require_same_shape("normalize", x, y);
+    cpu::normalize(x, y);
+  }
+
+  void multiply(double alpha, ConstMatrixView a, ConstMatrixView b, double beta, MatrixView c) override {
+    require(a.cols == b.rows && a.batch == b.batch, "multiply", "Inner sizes differ: ", a, b);
+    require(c.rows == a.rows && c.cols == b.cols && c.batch == a.batch, "multiply", "Result shape differs: ", a, c);
+    require(a.dtype == b.dtype && a.dtype == c.dtype && a.dtype != DType::bf16, "multiply", "Types differ: ", a, c);
+    use_threads();
+    const Operand A = operand(a), B = operand(b), C = operand(c);
+    visit_float(c.dtype, [&]<class T>(T) {
+      for (Index i = 0; i < c.batch; ++i) {
+        blas::gemm<T>(C.order, op_for(A, C), op_for(B, C), c.rows, c.cols, a.cols, static_cast<T>(alpha),
+                      elements<T>(a, i), A.leading, elements<T>(b, i), B.leading, static_cast<T>(beta),
+                      elements<T>(c, i), C.leading);
+      }
+    });
+  }
+
+  void gram(ConstMatrixView x, MatrixView s) override {
+    require(s.rows == x.cols && s.cols == x.cols && s.batch == x.batch, "gram", "Shapes do not fit: ", x, s);
+    require(s.dtype == x.dtype && s.dtype != DType::bf16, "gram", "Types differ: ", x, s);
+    use_threads();
+    const Operand X = operand(x), S = operand(s);
+    const blas::Op op = X.order == S.order ? blas::Op::transpose : blas::Op::none;
+    visit_float(s.dtype, [&]<class T>(T) {
+      for (Index i = 0; i < s.batch; ++i) {
+        blas::syrk<T>(S.order, op, s.rows, x.rows, elements<T>(x, i), X.leading, elements<T>(s, i), S.leading);
+      }
+    });
+    cpu::mirror_upper(s);
+  }
+
+  void symmetric_eigen(MatrixView s, MatrixView w) override {
+    require_vector("symmetric_eigen", s, w);
+    require(s.rows == s.cols && s.dtype == w.dtype, "symmetric_eigen", "A square matrix is needed: ", s, w);
+    require_column_major("symmetric_eigen", s);
+    use_threads();
+    const ScratchFrame frame(*this);
+    const Index n = s.rows, work_size = 1 + 6 * n + 2 * n * n, iwork_size = 3 + 5 * n;
+    auto* iwork = reinterpret_cast<blas::Int*>(arena_.take(iwork_size * Index{sizeof(blas::Int)}));
+    visit_float(s.dtype, [&]<class T>(T) {
+      auto* work = reinterpret_cast<T*>(arena_.take(work_size * Index{sizeof(T)}));
+      for (Index i = 0; i < s.batch; ++i) {
+        converged("symmetric_eigen", s,
+                  blas::syevd<T>(n, elements<T>(s, i), elements<T>(w, i), work, work_size, iwork, iwork_size));
+      }
+    });
+  }
+
+  void svd(MatrixView x, MatrixView u, MatrixView s, MatrixView v) override {
+    const Index m = x.rows, n = x.cols;
+    require(m >= n && same_shape(x, u), "svd", "A tall matrix and its like are needed: ", x, u);
+    require(v.rows == n && v.cols == n && layout_of(v) == Layout::row_major, "svd", "V is n x n by rows: ", x, v);
+    require(s.rows == n && s.cols == 1 && s.dtype == x.dtype, "svd", "One number per column is needed: ", x, s);
+    require_column_major("svd", x);
+    require_column_major("svd", u);
+    use_threads();
+    const ScratchFrame frame(*this);
+    auto* iwork = reinterpret_cast<blas::Int*>(arena_.take(8 * n * Index{sizeof(blas::Int)}));
+    visit_float(x.dtype, [&]<class T>(T) {
+      const Index ld = operand(x).leading, ldu = operand(u).leading, ldv = std::max(n, v.row_stride);
+      T wanted = 0;
+      blas::gesdd<T>(m, n, elements<T>(x, 0), ld, elements<T>(s, 0), elements<T>(u, 0), ldu, elements<T>(v, 0), ldv,
+                     &wanted, -1, iwork);
+      const auto work_size = static_cast<Index>(wanted);
+      auto* work = reinterpret_cast<T*>(arena_.take(work_size * Index{sizeof(T)}));
+      for (Index i = 0; i < x.batch; ++i) {
+        converged("svd", x,
+                  blas::gesdd<T>(m, n, elements<T>(x, i), ld, elements<T>(s, i), elements<T>(u, i), ldu,
+                                 elements<T>(v, i), ldv, work, work_size, iwork));
+      }
+    });
+  }
+
+  void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg, MatrixView exp_avg_sq,
+            MatrixView weight) override {
+    require_same_shape("adam", gradient, weight);
+    require_same_shape("adam", exp_avg, weight);
+    require_same_shape("adam", exp_avg_sq, weight);
+    require(exp_avg.dtype == exp_avg_sq.dtype && exp_avg.dtype != DType::bf16, "adam",
+            "States must be float32 or float64 and equal: ", exp_avg, exp_avg_sq);
+    cpu::adam(scalars, gradient, exp_avg, exp_avg_sq, weight);
+  }
+  bool all_finite(ConstMatrixView x) override { return cpu::all_finite(x); }
+  double largest(ConstMatrixView x) override { return cpu::largest(x); }
+  void download(ConstMatrixView x, std::span<double> values) override {
+    if (static_cast<Index>(values.size()) != x.rows * x.cols * x.batch) {
+      fail("download", "Sizes differ: ", shape_text(x), " vs ", values.size());
+    }
+    cpu::download(x, values);
+  }
+
+ protected:
+  void run_parts(Index count, void* work, PartFunction function) override {
+    if (threads_ == 1 || count < threads_) {
+      for (Index i = 0; i < count; ++i) function(work, *this, i, i + 1);
+      return;
+    }
+    struct Team {
+      CpuBackend* self;
+      void* work;
+      PartFunction function;
+      Index count;
+      std::atomic<Index> next = 0;
+      std::mutex mutex = {};
+      std::exception_ptr error = {};
+    } team{this, work, function, count};
+    const auto member = [](void* data) {
+      auto& shared = *static_cast<Team*>(data);
+      CpuBackend& worker = *shared.self->workers_[static_cast<std::size_t>(omp_get_thread_num())];
+      for (Index i = shared.next++; i < shared.count; i = shared.next++) {
+        try {
+          shared.function(shared.work, worker, i, i + 1);
+        } catch (...) {
+          const std::lock_guard lock(shared.mutex);
+          if (!shared.error) shared.error = std::current_exception();
+        }
+      }
+    };
+    GOMP_parallel(member, &team, static_cast<unsigned>(threads_), 0);
+    if (team.error) std::rethrow_exception(team.error);
+  }
+  Index scratch_mark() const override { return arena_.mark(); }
+  void scratch_release(Index mark) override { arena_.release(mark); }
+
+ private:
+  void use_threads() const { blas::set_threads(threads_); }
+
+  static void require_column_major(std::string_view where, const ConstMatrixView& x) {
+    if (x.row_stride != 1) fail(where, "A column-major matrix is needed, its row stride is ", x.row_stride);
+  }
+  static void converged(std::string_view where, const ConstMatrixView& x, blas::Int info) {
+    if (info == 0) return;
+    throw std::runtime_error("[aurora::" + std::string(where) + "] LAPACK did not converge: " + shape_text(x) +
+                             ", info " + std::to_string(info));
+  }
+
+  int threads_ = 1;
+  Arena arena_;
+  std::vector<std::unique_ptr<CpuBackend>> workers_;  // one per thread, each on one thread
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
+  return std::make_unique<CpuBackend>(options.threads);
+}
+
+}  // namespace aurora

@@ -1,0 +1,399 @@
+#include "elementwise.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace aurora::cpu {
+namespace {
+
+/// bfloat16: the upper half of a float.
+struct BFloat16 {
+  std::uint16_t bits;
+  explicit operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+  explicit operator double() const { return static_cast<double>(static_cast<float>(*this)); }
+  static BFloat16 rounded(float value) {  // to nearest, ties to even; NaN stays NaN
+    const auto word = std::bit_cast<std::uint32_t>(value);
+    if (std::isnan(value)) return {static_cast<std::uint16_t>((word >> 16) | 0x40U)};
+    return {static_cast<std::uint16_t>((word + 0x7FFFU + ((word >> 16) & 1U)) >> 16)};
+  }
+};
+
+template <class T>
+T rounded(double value) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return BFloat16::rounded(static_cast<float>(value));
+  } else {
+    return static_cast<T>(value);
+  }
+}
+template <class T>
+T rounded(float value) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return BFloat16::rounded(value);
+  } else {
+    return static_cast<T>(value);
+  }
+}
+
+/// Arithmetic of two element types: double where either is double.
+template <class X, class Y>
+using Arithmetic = std::conditional_t<std::is_same_v<X, double> || std::is_same_v<Y, double>, double, float>;
+
+template <class Visitor>
+decltype(auto) visit_dtype(DType dtype, Visitor&& visitor) {
+  switch (dtype) {
+    case DType::f64: return visitor(double{});
+    case DType::bf16: return visitor(BFloat16{});
+    case DType::f32: break;
+  }
+  return visitor(float{});
+}
+
+template <class T, class Data>
+auto element(const BasicMatrixView<Data>& view, Index offset) {
+  using Pointer = std::conditional_t<std::is_const_v<Data>, const T*, T*>;
+  return static_cast<Pointer>(view.data) + offset;
+}
+
+/// Whether the elements of a row lie side by side; else those of a column do.
+bool rows_are_lines(const ConstMatrixView& view) { return layout_of(view) == Layout::row_major; }
+
+/// The batch and the lines of `view`, a line being a row or, with transposed views, a column.
+template <class Work>
+void for_each_line(const ConstMatrixView& view, Work&& work) {
+  for (Index b = 0; b < view.batch; ++b) {
+    for (Index i = 0; i < view.rows; ++i) work(b, i);
+  }
+}
+
+template <class X, class Y>
+void axpby_line(double alpha_, const X* x, Index x_step, double beta_, Y* y, Index y_step, Index count) {
+  using A = Arithmetic<X, Y>;
+  const A alpha = static_cast<A>(alpha_), beta = static_cast<A>(beta_);
+  if (x_step == 1 && y_step == 1) {
+    if (beta_ == 0.0) {
+      for (Index j = 0; j < count; ++j) y[j] = rounded<Y>(alpha * static_cast<A>(x[j]));
+    } else if (alpha_ == 0.0) {
+      for (Index j = 0; j < count; ++j) y[j] = rounded<Y>(beta * static_cast<A>(y[j]));
+    } else {
+      for (Index j = 0; j < count; ++j) y[j] = rounded<Y>(alpha * static_cast<A>(x[j]) + beta * static_cast<A>(y[j]));
+    }
+    return;
+  }
+  for (Index j = 0; j < count; ++j) {
+    const A old = beta_ == 0.0 ? A{0} : beta * static_cast<A>(y[j * y_step]);
+    const A added = alpha_ == 0.0 ? A{0} : alpha * static_cast<A>(x[j * x_step]);
+    y[j * y_step] = rounded<Y>(added + old);
+  }
+}
+
+template <class X, class Y>
+double dot_line(const X* x, Index x_step, const Y* y, Index y_step, Index count) {
+  double sum = 0;
+  if (x_step == 1 && y_step == 1) {
+#pragma omp simd reduction(+ : sum)
+    for (Index j = 0; j < count; ++j) sum += static_cast<double>(x[j]) * static_cast<double>(y[j]);
+    return sum;
+  }
+  for (Index j = 0; j < count; ++j) sum += static_cast<double>(x[j * x_step]) * static_cast<double>(y[j * y_step]);
+  return sum;
+}
+
+template <class T>
+double value_at(const ConstMatrixView& vector, Index b, Index i) {
+  return static_cast<double>(*element<T>(vector, b * vector.batch_stride + i * vector.row_stride));
+}
+
+double value_at(const ConstMatrixView& vector, Index b, Index i) {
+  return vector.dtype == DType::f64 ? value_at<double>(vector, b, i) : value_at<float>(vector, b, i);
+}
+
+void set_value(const MatrixView& vector, Index b, Index i, double value) {
+  const Index offset = b * vector.batch_stride + i * vector.row_stride;
+  if (vector.dtype == DType::f64) {
+    *element<double>(vector, offset) = value;
+  } else {
+    *element<float>(vector, offset) = static_cast<float>(value);
+  }
+}
+
+/// Largest |element| of matrix b; NaN is passed over, for the sum of squares shows it.
+double largest_magnitude(const ConstMatrixView& x, Index b) {
+  double result = 0;
+  visit_dtype(x.dtype, [&]<class T>(T) {
+    using A = Arithmetic<T, T>;
+    A largest_value = 0;
+    for (Index i = 0; i < x.rows; ++i) {
+      const T* line = element<T>(x, b * x.batch_stride + i * x.row_stride);
+#pragma omp simd reduction(max : largest_value)
+      for (Index j = 0; j < x.cols; ++j) {
+        const A magnitude = std::abs(static_cast<A>(line[j * x.col_stride]));
+        largest_value = magnitude > largest_value ? magnitude : largest_value;
+      }
+    }
+    result = static_cast<double>(largest_value);
+  });
+  return result;
+}
+
+/// y = x first second, each product in double; the split keeps 1 / |x| representable for the smallest x.
+void scale_by(ConstMatrixView x, double first, double second, MatrixView y) {
+  visit_dtype(x.dtype, [&]<class X>(X) {
+    visit_dtype(y.dtype, [&]<class Y>(Y) {
+      for (Index i = 0; i < x.rows; ++i) {
+        const X* from = element<X>(x, i * x.row_stride);
+        Y* to = element<Y>(y, i * y.row_stride);
+        for (Index j = 0; j < x.cols; ++j) {
+          to[j * y.col_stride] = rounded<Y>(static_cast<double>(from[j * x.col_stride]) * first * second);
+        }
+      }
+    });
+  });
+}
+
+double sum_of_squares(const ConstMatrixView& x, double scale_first, double scale_second) {
+  double total = 0;
+  visit_dtype(x.dtype, [&]<class T>(T) {
+    for (Index i = 0; i < x.rows; ++i) {
+      const T* line = element<T>(x, i * x.row_stride);
+      double sum = 0;
+      const Index step = x.col_stride;
+#pragma omp simd reduction(+ : sum)
+      for (Index j = 0; j < x.cols; ++j) {
+        const double value = static_cast<double>(line[j * step]) * scale_first * scale_second;
+        sum += value * value;
+      }
+      total += sum;
+    }
+  });
+  return total;
+}
+
+}  // namespace
+
+void axpby(double alpha, ConstMatrixView x, double beta, MatrixView y) {
+  if (!rows_are_lines(y)) x = transposed(x), y = transposed(y);
+  visit_dtype(x.dtype, [&]<class X>(X) {
+    visit_dtype(y.dtype, [&]<class Y>(Y) {
+      for_each_line(y, [&](Index b, Index i) {
+        axpby_line(alpha, element<X>(x, b * x.batch_stride + i * x.row_stride), x.col_stride, beta,
+                   element<Y>(y, b * y.batch_stride + i * y.row_stride), y.col_stride, y.cols);
+      });
+    });
+  });
+}
+
+void scale_rows(ConstMatrixView d, ConstMatrixView x, MatrixView y) {
+  visit_dtype(x.dtype, [&]<class X>(X) {
+    visit_dtype(y.dtype, [&]<class Y>(Y) {
+      if (rows_are_lines(y)) {
+        for_each_line(y, [&](Index b, Index i) {
+          const double scale = value_at(d, b, i);
+          const X* from = element<X>(x, b * x.batch_stride + i * x.row_stride);
+          Y* to = element<Y>(y, b * y.batch_stride + i * y.row_stride);
+          if (scale == 0.0) {
+            for (Index j = 0; j < y.cols; ++j) to[j * y.col_stride] = rounded<Y>(0.0);
+          } else {
+            for (Index j = 0; j < y.cols; ++j) {
+              to[j * y.col_stride] = rounded<Y>(scale * static_cast<double>(from[j * x.col_stride]));
+            }
+          }
+        });
+        return;
+      }
+      for_each_line(transposed(y), [&](Index b, Index j) {
+        const X* from = element<X>(x, b * x.batch_stride + j * x.col_stride);
+        Y* to = element<Y>(y, b * y.batch_stride + j * y.col_stride);
+        for (Index i = 0; i < y.rows; ++i) {
+          const double scale = value_at(d, b, i);
+          to[i * y.row_stride] = rounded<Y>(scale == 0.0 ? 0.0 : scale * static_cast<double>(from[i * x.row_stride]));
+        }
+      });
+    });
+  });
+}
+
+void row_dots(ConstMatrixView x, ConstMatrixView y, MatrixView d) {
+  visit_dtype(x.dtype, [&]<class X>(X) {
+    visit_dtype(y.dtype, [&]<class Y>(Y) {
+      if (rows_are_lines(x)) {
+        for_each_line(x, [&](Index b, Index i) {
+          set_value(d, b, i,
+                    dot_line(element<X>(x, b * x.batch_stride + i * x.row_stride), x.col_stride,
+                             element<Y>(y, b * y.batch_stride + i * y.row_stride), y.col_stride, x.cols));
+        });
+        return;
+      }
+      constexpr Index kBlock = 256;
+      double sums[kBlock];
+      for (Index b = 0; b < x.batch; ++b) {
+        for (Index begin = 0; begin < x.rows; begin += kBlock) {
+          const Index count = std::min(kBlock, x.rows - begin);
+          std::fill_n(sums, count, 0.0);
+          for (Index j = 0; j < x.cols; ++j) {
+            const X* column = element<X>(x, b * x.batch_stride + begin * x.row_stride + j * x.col_stride);
+            const Y* other = element<Y>(y, b * y.batch_stride + begin * y.row_stride + j * y.col_stride);
+            for (Index i = 0; i < count; ++i) {
+              sums[i] += static_cast<double>(column[i * x.row_stride]) * static_cast<double>(other[i * y.row_stride]);
+            }
+          }
+          for (Index i = 0; i < count; ++i) set_value(d, b, begin + i, sums[i]);
+        }
+      }
+    });
+  });
+}
+
+void power_scales(ConstMatrixView h, double target, double exponent, double cut, MatrixView d) {
+  for (Index b = 0; b < h.batch; ++b) {
+    double largest_value = 0;
+    for (Index i = 0; i < h.rows; ++i) largest_value = std::max(largest_value, value_at(h, b, i));
+    const double floor = std::max(cut * largest_value, 0.0);
+    for (Index i = 0; i < h.rows; ++i) {
+      const double value = value_at(h, b, i);
+      const double power = exponent == 0.5 ? std::sqrt(target / value) : std::pow(target / value, exponent);
+      set_value(d, b, i, value > floor ? power : 0.0);
+    }
+  }
+}
+
+void normalize(ConstMatrixView x, MatrixView y) {
+  if (!rows_are_lines(x)) x = transposed(x), y = transposed(y);
+  for (Index b = 0; b < x.batch; ++b) {
+    const ConstMatrixView from = matrix_of(x, b);
+    const MatrixView to = matrix_of(y, b);
+    const double magnitude = largest_magnitude(from, 0);
+    int exponent = 0;
+    if (std::isfinite(magnitude)) std::frexp(magnitude, &exponent);
+    const double first = std::ldexp(1.0, -(exponent / 2)), second = std::ldexp(1.0, -(exponent - exponent / 2));
+    const double norm = std::sqrt(sum_of_squares(from, first, second));
+    if (norm == 0.0) {
+      fill(0.0, to);
+    } else {
+      scale_by(from, first, second / norm, to);
+    }
+  }
+}
+
+void fill(double value, MatrixView y) {
+  if (!rows_are_lines(y)) y = transposed(y);
+  visit_dtype(y.dtype, [&]<class Y>(Y) {
+    for_each_line(y, [&](Index b, Index i) {
+      Y* line = element<Y>(y, b * y.batch_stride + i * y.row_stride);
+      for (Index j = 0; j < y.cols; ++j) line[j * y.col_stride] = rounded<Y>(value);
+    });
+  });
+}
+
+void mirror_upper(MatrixView s) {
+  constexpr Index kBlock = 32;  // both triangles stay in cache
+  visit_dtype(s.dtype, [&]<class T>(T) {
+    for (Index b = 0; b < s.batch; ++b) {
+      T* base = element<T>(s, b * s.batch_stride);
+      for (Index row = 0; row < s.rows; row += kBlock) {
+        for (Index col = row; col < s.cols; col += kBlock) {
+          for (Index i = row; i < std::min(row + kBlock, s.rows); ++i) {
+            for (Index j = std::max(col, i + 1); j < std::min(col + kBlock, s.cols); ++j) {
+              base[j * s.row_stride + i * s.col_stride] = base[i * s.row_stride + j * s.col_stride];
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
+void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg, MatrixView exp_avg_sq,
+          MatrixView weight) {
+  if (!rows_are_lines(weight)) {
+    gradient = transposed(gradient), exp_avg = transposed(exp_avg);
+    exp_avg_sq = transposed(exp_avg_sq), weight = transposed(weight);
+  }
+  visit_dtype(weight.dtype, [&]<class W>(W) {
+    visit_dtype(gradient.dtype, [&]<class G>(G) {
+      const auto update = [&]<class S>(S) {
+        const S beta1 = static_cast<S>(scalars.beta1), beta2 = static_cast<S>(scalars.beta2);
+        const S rest1 = static_cast<S>(1 - scalars.beta1), rest2 = static_cast<S>(1 - scalars.beta2);
+        const S keep = static_cast<S>(1 - scalars.lr * scalars.weight_decay);
+        const S step = static_cast<S>(scalars.lr / scalars.bias_correction1);
+        const S root = static_cast<S>(1 / std::sqrt(scalars.bias_correction2));
+        const S eps = static_cast<S>(scalars.eps);
+        for_each_line(weight, [&](Index b, Index i) {
+          const G* g = element<G>(gradient, b * gradient.batch_stride + i * gradient.row_stride);
+          S* m = element<S>(exp_avg, b * exp_avg.batch_stride + i * exp_avg.row_stride);
+          S* v = element<S>(exp_avg_sq, b * exp_avg_sq.batch_stride + i * exp_avg_sq.row_stride);
+          W* w = element<W>(weight, b * weight.batch_stride + i * weight.row_stride);
+          const auto element_step = [&](Index jg, Index jm, Index jv, Index jw) {
+            const S slope = static_cast<S>(g[jg]);
+            m[jm] = beta1 * m[jm] + rest1 * slope;
+            v[jv] = beta2 * v[jv] + rest2 * slope * slope;
+            w[jw] = rounded<W>(keep * static_cast<S>(w[jw]) - step * m[jm] / (std::sqrt(v[jv]) * root + eps));
+          };
+          if (gradient.col_stride == 1 && exp_avg.col_stride == 1 && exp_avg_sq.col_stride == 1) {
+#pragma omp simd
+            for (Index j = 0; j < weight.cols; ++j) element_step(j, j, j, j);
+          } else {
+            for (Index j = 0; j < weight.cols; ++j) {
+              element_step(j * gradient.col_stride, j * exp_avg.col_stride, j * exp_avg_sq.col_stride,
+                           j * weight.col_stride);
+            }
+          }
+        });
+      };
+      exp_avg.dtype == DType::f64 ? update(double{}) : update(float{});
+    });
+  });
+}
+
+bool all_finite(ConstMatrixView x) {
+  if (!rows_are_lines(x)) x = transposed(x);
+  bool finite = true;
+  visit_dtype(x.dtype, [&]<class T>(T) {
+    using A = Arithmetic<T, T>;
+    for (Index b = 0; b < x.batch && finite; ++b) {
+      for (Index i = 0; i < x.rows && finite; ++i) {
+        const T* line = element<T>(x, b * x.batch_stride + i * x.row_stride);
+        const Index step = x.col_stride;
+        A poison = 0;  // x 0 is 0 for finite x, else NaN
+#pragma omp simd reduction(+ : poison)
+        for (Index j = 0; j < x.cols; ++j) poison += static_cast<A>(line[j * step]) * A{0};
+        finite = poison == 0;
+      }
+    }
+  });
+  return finite;
+}
+
+double largest(ConstMatrixView x) {
+  double result = -std::numeric_limits<double>::infinity();
+  visit_dtype(x.dtype, [&]<class T>(T) {
+    for (Index b = 0; b < x.batch; ++b) {
+      for (Index i = 0; i < x.rows; ++i) {
+        for (Index j = 0; j < x.cols; ++j) {
+          const auto offset = b * x.batch_stride + i * x.row_stride + j * x.col_stride;
+          result = std::max(result, static_cast<double>(*element<T>(x, offset)));
+        }
+      }
+    }
+  });
+  return result;
+}
+
+void download(ConstMatrixView x, std::span<double> values) {
+  std::size_t at = 0;
+  visit_dtype(x.dtype, [&]<class T>(T) {
+    for (Index b = 0; b < x.batch; ++b) {
+      for (Index i = 0; i < x.rows; ++i) {
+        for (Index j = 0; j < x.cols; ++j) {
+          values[at++] =
+              static_cast<double>(*element<T>(x, b * x.batch_stride + i * x.row_stride + j * x.col_stride));
+        }
+      }
+    }
+  });
+}
+
+}  // namespace aurora::cpu

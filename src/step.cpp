@@ -1,0 +1,116 @@
+#include "aurora/step.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "error.hpp"
+
+namespace aurora {
+namespace {
+
+void require_equal_shape(std::string_view what, std::span<const MatrixView> views, std::size_t count, Index rows,
+                         Index cols) {
+  if (views.size() != count) {
+    fail("spectral_step", "One view per gradient is needed: ", count, " gradients vs ", views.size(), " ", what);
+  }
+  for (const auto& view : views) {
+    if (view.rows != rows || view.cols != cols || view.batch != 1) {
+      fail("spectral_step", "Shapes differ: gradient ", rows, "x", cols, " vs ", what, " ", shape_text(view));
+    }
+  }
+}
+
+void require_states(std::string_view what, std::span<const MatrixView> views) {
+  for (const auto& view : views) {
+    if (view.dtype == DType::bf16 || view.dtype != views.front().dtype) {
+      fail("spectral_step", "States must be float32 or float64 and equal: ", what, " ", name(view.dtype));
+    }
+  }
+}
+
+void require_consistent(const StepTensors& tensors) {
+  const auto& [gradients, momentum_buffers, row_states, weights, directions] = tensors;
+  const Index rows = gradients.front().rows, cols = gradients.front().cols;
+  if (rows < 2 || cols < 2) {
+    fail("spectral_step", "A side of length 1 belongs to AdamW: ", shape_text(gradients.front()));
+  }
+  for (const auto& gradient : gradients) {
+    if (gradient.rows != rows || gradient.cols != cols || gradient.batch != 1) {
+      fail("spectral_step", "Shapes differ: gradient ", rows, "x", cols, " vs gradient ", shape_text(gradient));
+    }
+  }
+  require_equal_shape("momentum buffer", momentum_buffers, gradients.size(), rows, cols);
+  require_equal_shape("weight", weights, gradients.size(), rows, cols);
+  require_states("momentum buffer", momentum_buffers);
+  if (!row_states.empty()) {
+    require_equal_shape("row state", row_states, gradients.size(), rows, 1);
+    require_states("row state", row_states);
+  }
+  if (!directions.empty()) require_equal_shape("direction", directions, gradients.size(), rows, cols);
+}
+
+template <class View>
+std::span<const View> part_of(std::span<const View> views, Index begin, Index end) {
+  if (views.empty()) return views;
+  return views.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+}
+
+}  // namespace
+
+double update_scale(UpdateScale scale, Index rows, Index cols) {
+  const auto m = static_cast<double>(rows), n = static_cast<double>(cols);
+  switch (scale) {
+    case UpdateScale::aspect_ratio: return std::sqrt(std::max(1.0, m / n));
+    case UpdateScale::rms_to_rms: return std::sqrt(m / n);
+    case UpdateScale::match_rms_adamw: return 0.2 * std::sqrt(std::max(m, n));
+    case UpdateScale::none: return 1.0;
+    case UpdateScale::published: break;
+  }
+  fail("update_scale", "The published scale depends on the rule, not on the shape alone: ", rows, "x", cols);
+}
+
+void blend_momentum(Backend& backend, ConstMatrixView gradient, double momentum, bool nesterov,
+                    MatrixView momentum_buffer, MatrixView blended) {
+  backend.axpby(1.0 - momentum, gradient, momentum, momentum_buffer);
+  backend.axpby(1.0, momentum_buffer, 0.0, blended);
+  if (nesterov) backend.axpby(1.0 - momentum, gradient, momentum, blended);
+}
+
+void apply_update(Backend& backend, ConstMatrixView direction, double lr, double weight_decay, double scale,
+                  MatrixView weight) {
+  backend.axpby(-lr * scale, direction, 1.0 - lr * weight_decay, weight);
+}
+
+bool all_finite(Backend& backend, std::span<const ConstMatrixView> gradients) {
+  return std::all_of(gradients.begin(), gradients.end(),
+                     [&](const ConstMatrixView& gradient) { return backend.all_finite(gradient); });
+}
+
+void update_weights(Backend& backend, const StepOptions& options, DirectionRef direction, const StepTensors& tensors) {
+  if (tensors.gradients.empty()) return;
+  require_consistent(tensors);
+  const ConstMatrixView first = tensors.weights.front();
+  const DType state = tensors.momentum_buffers.front().dtype;
+  const double scale = update_scale(options.scale, first.rows, first.cols);
+
+  const auto count = static_cast<Index>(tensors.gradients.size());
+  backend.for_each_part(count, [&](Backend& part, Index begin, Index end) {
+    const ScratchFrame frame(part);
+    const MatrixView B = part.scratch(first.rows, first.cols, end - begin, state, layout_of(first));
+    const MatrixView U = part.scratch(first.rows, first.cols, end - begin, state, layout_of(first));
+    for (Index i = begin; i < end; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      blend_momentum(part, tensors.gradients[at], options.momentum, options.nesterov, tensors.momentum_buffers[at],
+                     matrix_of(B, i - begin));
+    }
+    direction.call(direction.object, part, B, part_of(tensors.row_states, begin, end), U);
+    for (Index i = begin; i < end; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      const ConstMatrixView u = matrix_of(U, i - begin);
+      if (!tensors.directions.empty()) part.axpby(1.0, u, 0.0, tensors.directions[at]);
+      apply_update(part, u, options.lr, options.weight_decay, scale, tensors.weights[at]);
+    }
+  });
+}
+
+}  // namespace aurora
