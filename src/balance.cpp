@@ -11,7 +11,8 @@ namespace {
 
 constexpr double kZeroRow = 1e-30;  // of the longest row
 
-void require_matching(std::string_view where, const ConstMatrixView& gradient, const ConstMatrixView& direction) {
+void require_matching(std::string_view where, const ConstMatrixView& gradient,
+                      const ConstMatrixView& direction) {
   if (!same_shape(gradient, direction)) {
     fail(where, "Shapes differ: ", shape_text(gradient), " vs ", shape_text(direction));
   }
@@ -125,9 +126,11 @@ bool balances(Sides sides, Index rows, Index cols) {
   return sides == Sides::rows ? rows > cols : rows != cols;
 }
 
-void balanced_polar(Backend& backend, ConstMatrixView gradient, const BalanceOptions& options, MatrixView direction) {
+void balanced_polar(Backend& backend, ConstMatrixView gradient, const BalanceOptions& options,
+                    MatrixView direction) {
   require_matching("balanced_polar", gradient, direction);
-  if (options.pp_iterations < 1) fail("balanced_polar", "pp_iterations must be >= 1: ", options.pp_iterations);
+  if (options.pp_iterations < 1)
+    fail("balanced_polar", "pp_iterations must be >= 1: ", options.pp_iterations);
   if (!balances(options.sides, gradient.rows, gradient.cols)) {
     return polar(backend, gradient, options.polar, direction);
   }
@@ -159,7 +162,8 @@ void riemannian_polar(Backend& backend, ConstMatrixView gradient, const Riemanni
   require_matching("riemannian_polar", gradient, direction);
   if (gradient.rows <= gradient.cols) return polar(backend, gradient, options.polar, direction);
   const ScratchFrame frame(backend);
-  const MatrixView G = backend.scratch(gradient.rows, gradient.cols, gradient.batch, gradient.dtype, layout_of(gradient));
+  const MatrixView G =
+      backend.scratch(gradient.rows, gradient.cols, gradient.batch, gradient.dtype, layout_of(gradient));
   const double length = std::sqrt(static_cast<double>(G.cols) / static_cast<double>(G.rows));
   backend.normalize(gradient, G);
   polar(backend, G, options.polar, direction);

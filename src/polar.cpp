@@ -18,10 +18,10 @@ void exact_polar_f32(Backend& backend, ConstMatrixView G, double cut, MatrixView
   const MatrixView w = backend.scratch(n, 1, batch, DType::f64);
   backend.normalize(G, X);
   backend.gram(X, V);
-  backend.symmetric_eigen(V, w);                                 // X'X = V diag(w) V'
-  backend.power_scales(w, 1.0, 0.25, cut * cut, w);              // w^-1/4
+  backend.symmetric_eigen(V, w);                     // X'X = V diag(w) V'
+  backend.power_scales(w, 1.0, 0.25, cut * cut, w);  // w^-1/4
   backend.scale_rows(w, transposed(V), transposed(V));
-  backend.gram(transposed(V), P);                                // (X'X)^-1/2
+  backend.gram(transposed(V), P);  // (X'X)^-1/2
   const MatrixView product = backend.scratch(m, n, batch, DType::f64, layout_of(G));
   backend.multiply(1.0, X, P, 0.0, product);
   backend.axpby(1.0, product, 0.0, U);
@@ -50,10 +50,10 @@ void iterate_polar(Backend& backend, ConstMatrixView G, const PolarSchedule& sch
   backend.normalize(G, X);
   backend.axpby(0.0, X, 1.0 / schedule.norm_factor(), X);
   for (const auto& [a, b, c] : schedule.steps()) {
-    backend.gram(X, A);                      // A = X'X
-    backend.axpby(b, A, 0.0, B);             // B = b A + c A^2
+    backend.gram(X, A);           // A = X'X
+    backend.axpby(b, A, 0.0, B);  // B = b A + c A^2
     if (c != 0.0) backend.multiply(c, A, A, 1.0, B);
-    backend.axpby(a, X, 0.0, Y);             // Y = a X + X B
+    backend.axpby(a, X, 0.0, Y);  // Y = a X + X B
     backend.multiply(1.0, X, B, 1.0, Y);
     std::swap(X, Y);
   }
@@ -72,7 +72,8 @@ void polar(Backend& backend, ConstMatrixView gradient, const PolarSchedule& sche
     fail("polar", "Shapes differ: ", shape_text(gradient), " vs ", shape_text(direction));
   }
   if (gradient.dtype != direction.dtype || gradient.dtype == DType::bf16) {
-    fail("polar", "Types must be float32 or float64 and equal: ", name(gradient.dtype), " vs ", name(direction.dtype));
+    fail("polar", "Types must be float32 or float64 and equal: ", name(gradient.dtype), " vs ",
+         name(direction.dtype));
   }
   if (gradient.rows < 1 || gradient.cols < 1) fail("polar", "The matrix is empty: ", shape_text(gradient));
 

@@ -32,10 +32,10 @@ bool has_part(std::string_view name, const std::array<std::string_view, N>& word
 }
 
 constexpr std::array<std::string_view, 10> kEmbeddings = {
-    "embed", "embedding", "embeddings", "embed_tokens", "embed_positions",
+    "embed", "embedding", "embeddings",     "embed_tokens",    "embed_positions",
     "wte",   "wpe",       "tok_embeddings", "word_embeddings", "position_embeddings"};
-constexpr std::array<std::string_view, 7> kHeads = {"lm_head",     "head",    "classifier", "output_projection",
-                                                    "output_head", "unembed", "score"};
+constexpr std::array<std::string_view, 7> kHeads = {
+    "lm_head", "head", "classifier", "output_projection", "output_head", "unembed", "score"};
 constexpr std::array<std::string_view, 3> kRouters = {"router", "gate_router", "routing"};
 
 std::string shape_of(const std::vector<Index>& shape) {
@@ -83,25 +83,28 @@ std::optional<Choice> by_pattern(const ParameterInfo& parameter, std::span<const
   }
   if (!chosen) return std::nullopt;
   if (const std::string reason = not_a_matrix(parameter); chosen->route == Route::matrix && !reason.empty()) {
-    fail("route", "A matrix optimizer cannot take ", parameter.name, " ", shape_of(parameter.shape), " (", reason,
-         "), sent by '", chosen->pattern, "'; it belongs to AdamW");
+    fail("route", "A matrix optimizer cannot take ", parameter.name, " ", shape_of(parameter.shape), " (",
+         reason, "), sent by '", chosen->pattern, "'; it belongs to AdamW");
   }
   return Choice{chosen->route, "pattern '" + chosen->pattern + "'"};
 }
 
 }  // namespace
 
-std::vector<RoutedParameter> route(std::span<const ParameterInfo> parameters, std::span<const RoutePattern> patterns) {
+std::vector<RoutedParameter> route(std::span<const ParameterInfo> parameters,
+                                   std::span<const RoutePattern> patterns) {
   for (const auto& pattern : patterns) {
-    if (std::none_of(parameters.begin(), parameters.end(),
-                     [&](const ParameterInfo& parameter) { return matches(pattern.pattern, parameter.name); })) {
+    if (std::none_of(parameters.begin(), parameters.end(), [&](const ParameterInfo& parameter) {
+          return matches(pattern.pattern, parameter.name);
+        })) {
       fail("route", "No parameter matches the pattern '", pattern.pattern, "'");
     }
   }
   // The head is the last linear layer only where no name and no tie tells it.
-  const bool head_is_named = std::any_of(parameters.begin(), parameters.end(), [](const ParameterInfo& parameter) {
-    return has_part(parameter.name, kHeads) || !parameter.tied_to.empty();
-  });
+  const bool head_is_named =
+      std::any_of(parameters.begin(), parameters.end(), [](const ParameterInfo& parameter) {
+        return has_part(parameter.name, kHeads) || !parameter.tied_to.empty();
+      });
   const ParameterInfo* last_linear = nullptr;
   if (!head_is_named) {
     for (const auto& parameter : parameters) {
@@ -122,7 +125,8 @@ std::string routing_table(std::span<const RoutedParameter> parameters, std::stri
   std::vector<std::array<std::string, 4>> lines = {head};
   for (const auto& parameter : parameters) {
     lines.push_back({parameter.name, shape_of(parameter.shape),
-                     std::string(parameter.route == Route::matrix ? matrix_name : "adamw"), parameter.reason});
+                     std::string(parameter.route == Route::matrix ? matrix_name : "adamw"),
+                     parameter.reason});
   }
   std::array<std::size_t, 3> widths{};
   for (const auto& line : lines) {
@@ -130,7 +134,8 @@ std::string routing_table(std::span<const RoutedParameter> parameters, std::stri
   }
   std::string text;
   for (const auto& line : lines) {
-    for (std::size_t i = 0; i < widths.size(); ++i) text += line[i] + std::string(widths[i] - line[i].size() + 2, ' ');
+    for (std::size_t i = 0; i < widths.size(); ++i)
+      text += line[i] + std::string(widths[i] - line[i].size() + 2, ' ');
     text += line[3] + "\n";
   }
   return text;

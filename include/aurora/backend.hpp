@@ -15,7 +15,8 @@ enum class Layout : std::uint8_t { row_major, column_major };
 
 /// The layout that lets `view` and a scratch matrix be walked together.
 inline Layout layout_of(const ConstMatrixView& view) {
-  return view.col_stride == 1 && (view.row_stride != 1 || view.rows == 1) ? Layout::row_major : Layout::column_major;
+  return view.col_stride == 1 && (view.row_stride != 1 || view.rows == 1) ? Layout::row_major
+                                                                          : Layout::column_major;
 }
 
 /// beta1, beta2 and the two bias corrections of one Adam step; see adamw_step.
@@ -25,9 +26,9 @@ struct AdamScalars {
   double bias_correction2;  // 1 - beta2^t
 };
 
-/// The primitives that every algorithm is written on. Each acts on every matrix of a batch; inputs come first and are
-/// read only, the last argument is written. Inputs and output may share memory only where it says "in place".
-/// Arithmetic is in the output's type unless stated; sums along rows are in double.
+/// The primitives that every algorithm is written on. Each acts on every matrix of a batch; inputs come first
+/// and are read only, the last argument is written. Inputs and output may share memory only where it says "in
+/// place". Arithmetic is in the output's type unless stated; sums along rows are in double.
 ///
 /// A backend owns scratch memory and nothing else. It may be used by one thread at a time.
 class Backend {
@@ -44,9 +45,9 @@ class Backend {
   virtual void set_threads(int threads) = 0;
   virtual int threads() const = 0;
 
-  /// Calls work(backend, begin, end) for consecutive ranges that together are [0, count), each range at most once, each
-  /// with a backend for that range alone. A CPU backend gives each thread one index after another; a GPU would take all
-  /// at once. An exception of `work` is rethrown here after all ranges ended.
+  /// Calls work(backend, begin, end) for consecutive ranges that together are [0, count), each range at most
+  /// once, each with a backend for that range alone. A CPU backend gives each thread one index after another;
+  /// a GPU would take all at once. An exception of `work` is rethrown here after all ranges ended.
   template <class Work>
   void for_each_part(Index count, Work&& work) {
     using W = std::remove_reference_t<Work>;
@@ -55,9 +56,10 @@ class Backend {
     });
   }
 
-  /// An uninitialised matrix (or batch) that lives until the enclosing ScratchFrame ends. Starts at a multiple of 64
-  /// bytes. After the first step of a kind no more memory is asked of the system.
-  virtual MatrixView scratch(Index rows, Index cols, Index batch, DType dtype, Layout layout = Layout::row_major) = 0;
+  /// An uninitialised matrix (or batch) that lives until the enclosing ScratchFrame ends. Starts at a
+  /// multiple of 64 bytes. After the first step of a kind no more memory is asked of the system.
+  virtual MatrixView scratch(Index rows, Index cols, Index batch, DType dtype,
+                             Layout layout = Layout::row_major) = 0;
   /// Bytes of scratch memory held now.
   virtual Index scratch_bytes() const = 0;
 
@@ -77,16 +79,17 @@ class Backend {
   virtual void multiply(double alpha, ConstMatrixView a, ConstMatrixView b, double beta, MatrixView c) = 0;
   /// s = x'x, both triangles: cols x cols. All of one type.
   virtual void gram(ConstMatrixView x, MatrixView s) = 0;
-  /// s = V diag(w) V' with V orthogonal, w ascending (n x 1). `s` is symmetric and column-major on entry and holds V, an
-  /// eigenvector per column, on return. Throws std::runtime_error when the iteration does not converge.
+  /// s = V diag(w) V' with V orthogonal, w ascending (n x 1). `s` is symmetric and column-major on entry and
+  /// holds V, an eigenvector per column, on return. Throws std::runtime_error when the iteration does not
+  /// converge.
   virtual void symmetric_eigen(MatrixView s, MatrixView w) = 0;
-  /// x = u diag(s) v' (thin, rows >= cols, s descending: cols x 1). x and u are column-major, v is row-major; x is
-  /// destroyed. Throws std::runtime_error when the iteration does not converge.
+  /// x = u diag(s) v' (thin, rows >= cols, s descending: cols x 1). x and u are column-major, v is row-major;
+  /// x is destroyed. Throws std::runtime_error when the iteration does not converge.
   virtual void svd(MatrixView x, MatrixView u, MatrixView s, MatrixView v) = 0;
   /// One step of Adam with decoupled decay on every element, all matrices of one shape:
   /// m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; w = (1 - lr wd) w - lr (m / c1) / (sqrt(v / c2) + eps).
-  virtual void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg, MatrixView exp_avg_sq,
-                    MatrixView weight) = 0;
+  virtual void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg,
+                    MatrixView exp_avg_sq, MatrixView weight) = 0;
   /// Whether no element is Inf or NaN. Waits for the device.
   virtual bool all_finite(ConstMatrixView x) = 0;
   /// The elements in row-major order, matrix after matrix. Waits for the device.
@@ -119,8 +122,9 @@ struct CpuOptions {
   int threads = 1;  // >= 1
 };
 
-/// BLAS and LAPACK on the CPU. Bits repeat for equal thread counts on one machine. A group of at least `threads`
-/// matrices gives each thread whole matrices with sequential BLAS; a smaller group uses threaded BLAS.
+/// BLAS and LAPACK on the CPU. Bits repeat for equal thread counts on one machine. A group of at least
+/// `threads` matrices gives each thread whole matrices with sequential BLAS; a smaller group uses threaded
+/// BLAS.
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options = {});
 
 /// Name, version and chosen kernel of the BLAS: "oneMKL 2026.0 (AVX-512)".

@@ -10,8 +10,8 @@
 #include "elementwise.hpp"
 #include "error.hpp"
 
-// libgomp's entry point for `#pragma omp parallel`. Called by name so that every compiler shares the one thread pool that
-// MKL and libtorch use too; a second pool would fight them for the cores.
+// libgomp's entry point for `#pragma omp parallel`. Called by name so that every compiler shares the one
+// thread pool that MKL and libtorch use too; a second pool would fight them for the cores.
 extern "C" {
 void GOMP_parallel(void (*function)(void*), void* data, unsigned thread_count, unsigned flags);
 int omp_get_thread_num(void);
@@ -65,7 +65,8 @@ class Arena {
 
 void require(bool condition, std::string_view where, std::string_view rule, const ConstMatrixView& a,
              const ConstMatrixView& b) {
-  if (!condition) fail(where, rule, shape_text(a), " ", name(a.dtype), " vs ", shape_text(b), " ", name(b.dtype));
+  if (!condition)
+    fail(where, rule, shape_text(a), " ", name(a.dtype), " vs ", shape_text(b), " ", name(b.dtype));
 }
 
 void require_same_shape(std::string_view where, const ConstMatrixView& a, const ConstMatrixView& b) {
@@ -111,13 +112,15 @@ class CpuBackend final : public Backend {
   explicit CpuBackend(int threads) { set_threads(threads); }
 
   std::string description() const override {
-    return "cpu: " + blas_description() + ", " + std::to_string(threads_) + (threads_ == 1 ? " thread" : " threads");
+    return "cpu: " + blas_description() + ", " + std::to_string(threads_) +
+           (threads_ == 1 ? " thread" : " threads");
   }
 
   void set_threads(int threads) override {
     if (threads < 1) fail("CpuBackend::set_threads", "At least one thread is needed: ", threads);
     if (threads > 1) {
-      while (workers_.size() < static_cast<std::size_t>(threads)) workers_.push_back(std::make_unique<CpuBackend>(1));
+      while (workers_.size() < static_cast<std::size_t>(threads))
+        workers_.push_back(std::make_unique<CpuBackend>(1));
     }
     threads_ = threads;
   }
@@ -161,8 +164,10 @@ class CpuBackend final : public Backend {
 
   void multiply(double alpha, ConstMatrixView a, ConstMatrixView b, double beta, MatrixView c) override {
     require(a.cols == b.rows && a.batch == b.batch, "multiply", "Inner sizes differ: ", a, b);
-    require(c.rows == a.rows && c.cols == b.cols && c.batch == a.batch, "multiply", "Result shape differs: ", a, c);
-    require(a.dtype == b.dtype && a.dtype == c.dtype && a.dtype != DType::bf16, "multiply", "Types differ: ", a, c);
+    require(c.rows == a.rows && c.cols == b.cols && c.batch == a.batch, "multiply",
+            "Result shape differs: ", a, c);
+    require(a.dtype == b.dtype && a.dtype == c.dtype && a.dtype != DType::bf16, "multiply",
+            "Types differ: ", a, c);
     use_threads();
     const Operand A = operand(a), B = operand(b), C = operand(c);
     visit_float(c.dtype, [&]<class T>(T) {
@@ -182,7 +187,8 @@ class CpuBackend final : public Backend {
     const blas::Op op = X.order == S.order ? blas::Op::transpose : blas::Op::none;
     visit_float(s.dtype, [&]<class T>(T) {
       for (Index i = 0; i < s.batch; ++i) {
-        blas::syrk<T>(S.order, op, s.rows, x.rows, elements<T>(x, i), X.leading, elements<T>(s, i), S.leading);
+        blas::syrk<T>(S.order, op, s.rows, x.rows, elements<T>(x, i), X.leading, elements<T>(s, i),
+                      S.leading);
       }
     });
     cpu::mirror_upper(s);
@@ -199,8 +205,9 @@ class CpuBackend final : public Backend {
     visit_float(s.dtype, [&]<class T>(T) {
       auto* work = reinterpret_cast<T*>(arena_.take(work_size * Index{sizeof(T)}));
       for (Index i = 0; i < s.batch; ++i) {
-        converged("symmetric_eigen", s,
-                  blas::syevd<T>(n, elements<T>(s, i), elements<T>(w, i), work, work_size, iwork, iwork_size));
+        converged(
+            "symmetric_eigen", s,
+            blas::syevd<T>(n, elements<T>(s, i), elements<T>(w, i), work, work_size, iwork, iwork_size));
       }
     });
   }
@@ -208,8 +215,10 @@ class CpuBackend final : public Backend {
   void svd(MatrixView x, MatrixView u, MatrixView s, MatrixView v) override {
     const Index m = x.rows, n = x.cols;
     require(m >= n && same_shape(x, u), "svd", "A tall matrix and its like are needed: ", x, u);
-    require(v.rows == n && v.cols == n && layout_of(v) == Layout::row_major, "svd", "V is n x n by rows: ", x, v);
-    require(s.rows == n && s.cols == 1 && s.dtype == x.dtype, "svd", "One number per column is needed: ", x, s);
+    require(v.rows == n && v.cols == n && layout_of(v) == Layout::row_major, "svd", "V is n x n by rows: ", x,
+            v);
+    require(s.rows == n && s.cols == 1 && s.dtype == x.dtype, "svd", "One number per column is needed: ", x,
+            s);
     require_column_major("svd", x);
     require_column_major("svd", u);
     use_threads();
@@ -218,8 +227,8 @@ class CpuBackend final : public Backend {
     visit_float(x.dtype, [&]<class T>(T) {
       const Index ld = operand(x).leading, ldu = operand(u).leading, ldv = std::max(n, v.row_stride);
       T wanted = 0;
-      blas::gesdd<T>(m, n, elements<T>(x, 0), ld, elements<T>(s, 0), elements<T>(u, 0), ldu, elements<T>(v, 0), ldv,
-                     &wanted, -1, iwork);
+      blas::gesdd<T>(m, n, elements<T>(x, 0), ld, elements<T>(s, 0), elements<T>(u, 0), ldu,
+                     elements<T>(v, 0), ldv, &wanted, -1, iwork);
       const auto work_size = static_cast<Index>(wanted);
       auto* work = reinterpret_cast<T*>(arena_.take(work_size * Index{sizeof(T)}));
       for (Index i = 0; i < x.batch; ++i) {
@@ -289,8 +298,8 @@ class CpuBackend final : public Backend {
   }
   static void converged(std::string_view where, const ConstMatrixView& x, blas::Int info) {
     if (info == 0) return;
-    throw std::runtime_error("[aurora::" + std::string(where) + "] LAPACK did not converge: " + shape_text(x) +
-                             ", info " + std::to_string(info));
+    throw std::runtime_error("[aurora::" + std::string(where) + "] LAPACK did not converge: " +
+                             shape_text(x) + ", info " + std::to_string(info));
   }
 
   int threads_ = 1;

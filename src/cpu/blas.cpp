@@ -28,23 +28,25 @@ CBLAS_TRANSPOSE cblas(Op op) { return op == Op::none ? CblasNoTrans : CblasTrans
 template <>
 void gemm(Order order, Op op_a, Op op_b, Index m, Index n, Index k, float alpha, const float* a, Index lda,
           const float* b, Index ldb, float beta, float* c, Index ldc) {
-  cblas_sgemm(cblas(order), cblas(op_a), cblas(op_b), narrow(m), narrow(n), narrow(k), alpha, a, narrow(lda), b,
-              narrow(ldb), beta, c, narrow(ldc));
+  cblas_sgemm(cblas(order), cblas(op_a), cblas(op_b), narrow(m), narrow(n), narrow(k), alpha, a, narrow(lda),
+              b, narrow(ldb), beta, c, narrow(ldc));
 }
 template <>
 void gemm(Order order, Op op_a, Op op_b, Index m, Index n, Index k, double alpha, const double* a, Index lda,
           const double* b, Index ldb, double beta, double* c, Index ldc) {
-  cblas_dgemm(cblas(order), cblas(op_a), cblas(op_b), narrow(m), narrow(n), narrow(k), alpha, a, narrow(lda), b,
-              narrow(ldb), beta, c, narrow(ldc));
+  cblas_dgemm(cblas(order), cblas(op_a), cblas(op_b), narrow(m), narrow(n), narrow(k), alpha, a, narrow(lda),
+              b, narrow(ldb), beta, c, narrow(ldc));
 }
 
 template <>
 void syrk(Order order, Op op, Index n, Index k, const float* a, Index lda, float* c, Index ldc) {
-  cblas_ssyrk(cblas(order), CblasUpper, cblas(op), narrow(n), narrow(k), 1.0F, a, narrow(lda), 0.0F, c, narrow(ldc));
+  cblas_ssyrk(cblas(order), CblasUpper, cblas(op), narrow(n), narrow(k), 1.0F, a, narrow(lda), 0.0F, c,
+              narrow(ldc));
 }
 template <>
 void syrk(Order order, Op op, Index n, Index k, const double* a, Index lda, double* c, Index ldc) {
-  cblas_dsyrk(cblas(order), CblasUpper, cblas(op), narrow(n), narrow(k), 1.0, a, narrow(lda), 0.0, c, narrow(ldc));
+  cblas_dsyrk(cblas(order), CblasUpper, cblas(op), narrow(n), narrow(k), 1.0, a, narrow(lda), 0.0, c,
+              narrow(ldc));
 }
 
 #ifdef AURORA_BLAS_MKL
@@ -69,8 +71,8 @@ Int syevd(Index n, double* a, double* w, double* work, Index work_size, Int* iwo
 }
 
 template <>
-Int gesdd(Index m, Index n, float* a, Index lda, float* s, float* u, Index ldu, float* vt, Index ldvt, float* work,
-          Index work_size, Int* iwork) {
+Int gesdd(Index m, Index n, float* a, Index lda, float* s, float* u, Index ldu, float* vt, Index ldvt,
+          float* work, Index work_size, Int* iwork) {
   const Int rows = narrow(m), cols = narrow(n), a_ld = narrow(lda), u_ld = narrow(ldu), v_ld = narrow(ldvt),
             size = narrow(work_size);
   Int info = 0;
@@ -89,8 +91,8 @@ Int gesdd(Index m, Index n, double* a, Index lda, double* s, double* u, Index ld
 
 #ifdef AURORA_BLAS_MKL
 
-// MKL asks this before it looks at what instructions the CPU has, and gives other makers' CPUs kernels of half the width.
-// Answering yes lets CPUID alone decide: docs/decisions/0002-mkl-on-other-cpus.md.
+// MKL asks this before it looks at what instructions the CPU has, and gives other makers' CPUs kernels of
+// half the width. Answering yes lets CPUID alone decide: docs/decisions/0002-mkl-on-other-cpus.md.
 extern "C" int mkl_serv_intel_cpu_true() { return 1; }
 
 void set_threads(int threads) {
@@ -113,10 +115,14 @@ namespace aurora {
 namespace {
 std::string_view kernel() {
   switch (mkl_cbwr_get_auto_branch()) {
-    case MKL_CBWR_AVX512: return "AVX-512";
-    case MKL_CBWR_AVX512_E1: return "AVX-512 with DL Boost";
-    case MKL_CBWR_AVX2: return "AVX2";
-    default: return "SSE";
+    case MKL_CBWR_AVX512:
+      return "AVX-512";
+    case MKL_CBWR_AVX512_E1:
+      return "AVX-512 with DL Boost";
+    case MKL_CBWR_AVX2:
+      return "AVX2";
+    default:
+      return "SSE";
   }
 }
 }  // namespace
@@ -124,8 +130,8 @@ std::string_view kernel() {
 std::string blas_description() {
   MKLVersion version;
   mkl_get_version(&version);
-  return "oneMKL " + std::to_string(version.MajorVersion) + "." + std::to_string(version.UpdateVersion) + " (" +
-         std::string(kernel()) + ")";
+  return "oneMKL " + std::to_string(version.MajorVersion) + "." + std::to_string(version.UpdateVersion) +
+         " (" + std::string(kernel()) + ")";
 }
 
 std::string blas_warning() {

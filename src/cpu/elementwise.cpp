@@ -45,9 +45,12 @@ using Arithmetic = std::conditional_t<std::is_same_v<X, double> || std::is_same_
 template <class Visitor>
 decltype(auto) visit_dtype(DType dtype, Visitor&& visitor) {
   switch (dtype) {
-    case DType::f64: return visitor(double{});
-    case DType::bf16: return visitor(BFloat16{});
-    case DType::f32: break;
+    case DType::f64:
+      return visitor(double{});
+    case DType::bf16:
+      return visitor(BFloat16{});
+    case DType::f32:
+      break;
   }
   return visitor(float{});
 }
@@ -79,7 +82,8 @@ void axpby_line(double alpha_, const X* x, Index x_step, double beta_, Y* y, Ind
     } else if (alpha_ == 0.0) {
       for (Index j = 0; j < count; ++j) y[j] = rounded<Y>(beta * static_cast<A>(y[j]));
     } else {
-      for (Index j = 0; j < count; ++j) y[j] = rounded<Y>(alpha * static_cast<A>(x[j]) + beta * static_cast<A>(y[j]));
+      for (Index j = 0; j < count; ++j)
+        y[j] = rounded<Y>(alpha * static_cast<A>(x[j]) + beta * static_cast<A>(y[j]));
     }
     return;
   }
@@ -98,7 +102,8 @@ double dot_line(const X* x, Index x_step, const Y* y, Index y_step, Index count)
     for (Index j = 0; j < count; ++j) sum += static_cast<double>(x[j]) * static_cast<double>(y[j]);
     return sum;
   }
-  for (Index j = 0; j < count; ++j) sum += static_cast<double>(x[j * x_step]) * static_cast<double>(y[j * y_step]);
+  for (Index j = 0; j < count; ++j)
+    sum += static_cast<double>(x[j * x_step]) * static_cast<double>(y[j * y_step]);
   return sum;
 }
 
@@ -209,7 +214,8 @@ void scale_rows(ConstMatrixView d, ConstMatrixView x, MatrixView y) {
         Y* to = element<Y>(y, b * y.batch_stride + j * y.col_stride);
         for (Index i = 0; i < y.rows; ++i) {
           const double scale = value_at(d, b, i);
-          to[i * y.row_stride] = rounded<Y>(scale == 0.0 ? 0.0 : scale * static_cast<double>(from[i * x.row_stride]));
+          to[i * y.row_stride] =
+              rounded<Y>(scale == 0.0 ? 0.0 : scale * static_cast<double>(from[i * x.row_stride]));
         }
       });
     });
@@ -237,7 +243,8 @@ void row_dots(ConstMatrixView x, ConstMatrixView y, MatrixView d) {
             const X* column = element<X>(x, b * x.batch_stride + begin * x.row_stride + j * x.col_stride);
             const Y* other = element<Y>(y, b * y.batch_stride + begin * y.row_stride + j * y.col_stride);
             for (Index i = 0; i < count; ++i) {
-              sums[i] += static_cast<double>(column[i * x.row_stride]) * static_cast<double>(other[i * y.row_stride]);
+              sums[i] += static_cast<double>(column[i * x.row_stride]) *
+                         static_cast<double>(other[i * y.row_stride]);
             }
           }
           for (Index i = 0; i < count; ++i) set_value(d, b, begin + i, sums[i]);
@@ -268,7 +275,8 @@ void normalize(ConstMatrixView x, MatrixView y) {
     const double magnitude = largest_magnitude(from, 0);
     int exponent = 0;
     if (std::isfinite(magnitude)) std::frexp(magnitude, &exponent);
-    const double first = std::ldexp(1.0, -(exponent / 2)), second = std::ldexp(1.0, -(exponent - exponent / 2));
+    const double first = std::ldexp(1.0, -(exponent / 2)),
+                 second = std::ldexp(1.0, -(exponent - exponent / 2));
     const double norm = std::sqrt(sum_of_squares(from, first, second));
     if (norm == 0.0) {
       fill(0.0, to);

@@ -4,8 +4,8 @@
 
 #include "aurora/backend.hpp"
 
-// The primitives that touch each element once, for CPU memory; see aurora/backend.hpp for what they mean. Shapes are checked
-// by the caller.
+// The primitives that touch each element once, for CPU memory; see aurora/backend.hpp for what they mean.
+// Shapes are checked by the caller.
 namespace aurora::cpu {
 
 void axpby(double alpha, ConstMatrixView x, double beta, MatrixView y);
