@@ -254,11 +254,11 @@ int train(const Flags& flags) {
   return kFailed;
 }
 
-/// Help of a flag from the one list of settings: meaning, rule, default.
+/// Help of a flag from the one list of settings: key, meaning, rule, default.
 std::string help_of(const std::vector<trainer::Setting>& settings, std::string_view key) {
   for (const auto& setting : settings) {
     if (setting.key == key)
-      return fmt::format("{} ({}; default {})", setting.meaning, setting.rule, setting.value);
+      return fmt::format("{}: {} ({}; default {})", key, setting.meaning, setting.rule, setting.value);
   }
   throw std::logic_error(fmt::format("no setting {}", key));
 }

@@ -16,5 +16,5 @@ install(FILES ${PROJECT_BINARY_DIR}/aurora-config.cmake ${PROJECT_BINARY_DIR}/au
   DESTINATION ${package_folder})
 if(TARGET aurora_cli)
   set_target_properties(aurora_cli PROPERTIES
-    INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}" INSTALL_RPATH_USE_LINK_PATH ON)
+    INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR};${AURORA_TORCH_DIR}/lib")
 endif()

@@ -20,7 +20,7 @@ function(aurora_library target component)
   set_target_properties(${target} PROPERTIES
     EXPORT_NAME ${component} VERSION ${PROJECT_VERSION} SOVERSION 0
     DEFINE_SYMBOL ""  # a macro that users of the precompiled header would not have
-    BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN" INSTALL_RPATH_USE_LINK_PATH ON)
+    BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")
   install(TARGETS ${target} EXPORT aurora-${component}-targets)
 endfunction()
 

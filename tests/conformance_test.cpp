@@ -297,14 +297,14 @@ TEST_P(EveryOptimizer, IsTheSameInEveryPlacementWithNaNInTheGaps) {
 }
 
 TEST_P(EveryOptimizer, RepeatsItsBits) {
-  for (const int threads : {1, 2, 3}) {
+  for (const int threads : {1, 2}) {
     for (const Types& types : {kDouble, kSingle}) {
       const auto run = [&] {
         const auto backend = make_cpu_backend({.threads = threads});
         return stepped(*backend, options(), {96, 40}, 4, types);
       };
       const Group first = run();
-      for (int repeat = 0; repeat < 3; ++repeat) {
+      for (int repeat = 0; repeat < 2; ++repeat) {
         const std::vector<double> disturbance(static_cast<std::size_t>(1000 * repeat + 13));
         const Group again = run();
         for (std::size_t i = 0; i < 4; ++i) {
@@ -318,7 +318,7 @@ TEST_P(EveryOptimizer, RepeatsItsBits) {
 
 TEST_P(EveryOptimizer, AgreesAcrossThreadCounts) {
   const auto one = stepped(*backend_, options(), {96, 40}, 5, kDouble);
-  for (const int threads : {2, 3, 8}) {
+  for (const int threads : {2, 3}) {
     const auto backend = make_cpu_backend({.threads = threads});
     const Group many = stepped(*backend, options(), {96, 40}, 5, kDouble);
     for (std::size_t i = 0; i < 5; ++i) {
@@ -332,7 +332,7 @@ TEST_P(EveryOptimizer, TakesNoMoreScratchAfterTheFirstStep) {
     const auto backend = make_cpu_backend({.threads = threads});
     stepped(*backend, options(), {96, 40}, 4, kSingle);
     const Index held = backend->scratch_bytes();
-    for (int t = 0; t < 8; ++t) stepped(*backend, options(), {96, 40}, 4, kSingle);
+    for (int t = 0; t < 4; ++t) stepped(*backend, options(), {96, 40}, 4, kSingle);
     EXPECT_EQ(backend->scratch_bytes(), held) << threads << " threads";
   }
 }
@@ -371,7 +371,7 @@ TEST_P(EveryOptimizer, NamesAdamWForAVectorUnlessItIsAdamW) {
     if (is_adamw()) {
       EXPECT_TRUE(group.step(*backend_, options(), {Matrix{rows, cols}}).applied);
     } else {
-      EXPECT_THAT(message_of([&] {
+      EXPECT_THAT(message_of([&, rows = rows, cols = cols] {
                     group.step(*backend_, options(), {Matrix{rows, cols}});
                   }),
                   ::testing::HasSubstr("AdamW"));

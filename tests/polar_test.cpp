@@ -61,7 +61,7 @@ TEST_P(Polar, AgreesWithJacobiRotationsForEveryShapeAndConditionNumber) {
 }
 
 TEST_P(Polar, OfASquareGaussianMatrixIsOrthogonalAndRight) {
-  for (const std::uint64_t seed : {1u, 2u}) {
+  for (const std::uint64_t seed : {1u}) {
     Random random(seed);
     const Matrix g = rounded(gaussian(random, 256, 256), dtype());
     const Svd f = svd(g);
@@ -401,13 +401,13 @@ TEST(PolarSchedules, MapTheSpectrumIntoTheirPublishedBands) {
 
 TEST_P(Polar, RepeatsItsBitsAndAgreesAcrossThreadCounts) {
   Random random(15);
-  const Matrix g = gaussian(random, 150, 70, 3);
+  const Matrix g = gaussian(random, 90, 50, 2);
   for (const PolarSchedule& schedule : {kExact, kPolarExpress5}) {
     Matrix first;
-    for (const int threads : {1, 2, 3}) {
+    for (const int threads : {1, 2}) {
       const auto backend = make_cpu_backend({.threads = threads});
       Matrix before;
-      for (int repeat = 0; repeat < 3; ++repeat) {
+      for (int repeat = 0; repeat < 2; ++repeat) {
         // Another placement in memory each time: alignment must not decide.
         const Stored stored(g, dtype(), {.offset = 0});
         const std::vector<double> disturbance(static_cast<std::size_t>(random.integer(1, 5000)));

@@ -1,6 +1,6 @@
 #include "evaluate.hpp"
 
-#include <limits>
+#include <algorithm>
 #include <numbers>
 
 #include "checkpoint.hpp"
@@ -9,6 +9,8 @@
 #include "text_data.hpp"
 
 namespace aurora::trainer {
+
+constexpr Index kMostTokens = Index{1} << 27;  // 1 GiB as int64
 
 Evaluation mean_loss(Model& model, const torch::Tensor& tokens, Index batch, bool bf16) {
   const torch::NoGradGuard no_grad;
@@ -29,7 +31,7 @@ Evaluation evaluate(const std::filesystem::path& checkpoint, const std::vector<s
     const Index context = model.config().context;
     const TextData text({}, data, context + 1);
     std::vector<std::int64_t> bytes;
-    const Index count = text.validation_sequences(context, std::numeric_limits<Index>::max(), bytes);
+    const Index count = text.validation_sequences(context, std::max<Index>(1, kMostTokens / context), bytes);
     return mean_loss(model, token_tensor(bytes, count), std::max<Index>(1, 4096 / context), /*bf16=*/false);
   });
 }

@@ -81,7 +81,10 @@ void require_mode(const fs::path& folder, FolderMode mode) {
 }
 
 void require_same_run(const TrainConfig& config, const fs::path& folder) {
-  if (!fs::exists(folder / "config.toml")) return;
+  if (!fs::exists(folder / "config.toml")) {
+    if (checkpoints(folder).empty()) return;
+    throw std::invalid_argument("cannot resume " + folder.string() + ": its config.toml is missing");
+  }
   constexpr std::array<std::string_view, 5> free = {"train.steps", "train.eval_every", "train.diagnose_every",
                                                     "train.save_every", "train.keep"};
   std::map<std::string, std::string> now;

@@ -146,7 +146,7 @@ std::optional<RunResult> Run::open(const fs::path& folder, FolderMode mode) {
   // Without a checkpoint, going on is starting again.
   const bool discard =
       mode == FolderMode::overwrite || (mode == FolderMode::resume && checkpoints(folder).empty());
-  if (discard) remove_run(folder);
+  if (starts_again || mode == FolderMode::overwrite) remove_run(folder);
   remove_unfinished(folder);
 
   state_ = {.config = to_toml(config_), .data_sha256 = data_.summary().sha256};
@@ -161,6 +161,7 @@ std::optional<RunResult> Run::open(const fs::path& folder, FolderMode mode) {
                                   checkpoint_.string() + " has taken " + std::to_string(saved.step));
     state_.step = first_step_ = saved.step;
     state_.skipped_in_a_row = saved.skipped_in_a_row;
+    if (hooks_.notice && steps_left() > 0) hooks_.notice("going on from " + checkpoint_.string());
   }
   if (mode == FolderMode::resume && fs::exists(folder / "log.jsonl")) {
     const auto records = read_log(folder / "log.jsonl").records;
@@ -204,15 +205,16 @@ void Run::write_header() {
 RunResult Run::run() {
   while (steps_left() > 0) {
     step();
-    if (!std::isfinite(loss_)) return end(RunEnd::diverged, "the loss is not finite");
+    if (!std::isfinite(loss_))
+      return end(RunEnd::diverged, "the loss of step " + std::to_string(state_.step) + " is not finite");
     if (state_.skipped_in_a_row >= kSkippedStepsEnd)
-      return end(RunEnd::diverged,
-                 "the gradient was not finite in " + std::to_string(kSkippedStepsEnd) + " steps in a row");
+      return end(RunEnd::diverged, "the gradient was not finite in " + std::to_string(kSkippedStepsEnd) +
+                                       " steps in a row, until step " + std::to_string(state_.step));
     if (due(config_.eval_every, state_.step)) evaluate();
     if (due(config_.diagnose_every, state_.step)) look_at_neurons();
     // A checkpoint of weights that lost their way would not be a good one.
     if (steps_left() == 0 && !std::isfinite(shown_.validation_loss))
-      return end(RunEnd::diverged, "the validation loss is not finite");
+      return end(RunEnd::diverged, "the validation loss after the last step is not finite");
     const bool stop = hooks_.stop != nullptr && hooks_.stop->load();
     if (stop || due(config_.save_every, state_.step)) save();
     report();

@@ -49,7 +49,7 @@ struct Evaluation {
   double loss, bits_per_byte;  // nats per token; bits per byte of text
   Index tokens;
 };
-/// CHECKPOINT is a checkpoint folder or a run folder.
+/// CHECKPOINT is a checkpoint folder or a run folder. All of the text up to 2^27 tokens; of more, so many evenly spaced.
 Evaluation evaluate(const std::filesystem::path& checkpoint, const std::vector<std::string>& data, int threads);
 
 /// Bytes generated after `prompt`; temperature 0 is greedy.

@@ -16,6 +16,12 @@ SMALL = ["--width", 32, "--layers", 2, "--heads", 2, "--context", 32, "--batch",
 WORDS = "the a of and to in rose river stone light under over sings keeps falls bright old new while they we".split()
 
 
+def small(*flags):
+    """The flags of a small run; those in `flags` win."""
+    kept = [SMALL[i : i + 2] for i in range(0, len(SMALL), 2) if SMALL[i] not in flags]
+    return [*sum(kept, []), *flags]
+
+
 def command(*arguments):
     return [str(BINARY), *(str(argument) for argument in arguments)]
 
@@ -26,7 +32,7 @@ def aurora(*arguments, timeout=300, text=True, **options):
 
 
 def train(data, out, *arguments, **options):
-    return aurora("train", "--data", data, "--out", out, *SMALL, *arguments, **options)
+    return aurora("train", "--data", data, "--out", out, *small(*arguments), **options)
 
 
 def trained(data, out, *arguments, **options):
@@ -71,7 +77,7 @@ def kill(process):
 
 
 def checkpoints(run):
-    return sorted(path.name for path in run.glob("checkpoint-*"))
+    return sorted(path.name for path in run.glob("checkpoint-" + 6 * "[0-9]"))
 
 
 def last_checkpoint(run):

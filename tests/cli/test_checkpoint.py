@@ -5,7 +5,7 @@ import math
 
 import numpy
 import pytest
-from conftest import assert_one_line, aurora, last_checkpoint, log_of, of_kind, train, trained, words
+from conftest import aurora, last_checkpoint, log_of, of_kind, trained, words
 
 CONTEXT = 32
 
@@ -87,11 +87,7 @@ VARIANTS = {"plain": [], "grouped": ["--heads", 4, "--kv-heads", 2, "--expansion
 @pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS.keys())
 def exported(request, text, tmp_path_factory):
     out = tmp_path_factory.mktemp("exported") / "run"
-    flags = ["--width", 32, "--layers", 2, "--heads", 2, "--context", 32, "--batch", 4, "--threads", 1, "--steps", 25]
-    flags = [flag for i, flag in enumerate(flags) if flags[i - i % 2] not in request.param]
-    result = aurora("train", "--data", text, "--out", out, *flags, *request.param)
-    assert result.returncode == 0, result.stderr
-    return out
+    return trained(text, out, "--steps", 25, *request.param)
 
 
 @pytest.fixture(scope="module")

@@ -101,9 +101,9 @@ def test_eight_at_once_are_four_times_two_accumulated(text, tmp_path):
 def test_every_optimizer_learns_and_none_is_another(text, tmp_path):
     last = {}
     for name in ("adamw", "muon", "normuon", "u-normuon", "aurora", "riemannian-aurora"):
-        run = trained(text, tmp_path / name, "--optimizer", name, "--steps", 12)
+        run = trained(text, tmp_path / name, "--optimizer", name, "--steps", 20)
         last[name] = losses(run)[-1]
-        assert last[name] < 4.5, name
+        assert last[name] < losses(run)[0] - 1, name
     assert len(set(last.values())) == len(last), last
 
 
@@ -161,8 +161,8 @@ def test_a_relative_path_of_text_is_found_again_from_another_folder(text, tmp_pa
 def test_validation_text_is_never_trained_on(text, tmp_path):
     other = tmp_path / "validation.txt"
     other.write_text("0123456789 " * 2000)
-    run = trained(text, tmp_path / "run", "--steps", 3, "--validation", other)
-    own = trained(text, tmp_path / "own", "--steps", 3)
+    run = trained(text, tmp_path / "run", "--steps", 20, "--validation", other)
+    own = trained(text, tmp_path / "own", "--steps", 20)
     foreign, native = (of_kind(log_of(folder), "eval")[-1]["loss"] for folder in (run, own))
     assert foreign > native + 0.5  # digits never occur in the training text
 
