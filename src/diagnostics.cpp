@@ -54,7 +54,9 @@ double coefficient_of_variation(std::span<const double> values) {
   return std::sqrt(variance) / mean;
 }
 
-double row_norm_cv(Backend& backend, ConstMatrixView x) { return coefficient_of_variation(row_norms(backend, x)); }
+double row_norm_cv(Backend& backend, ConstMatrixView x) {
+  return coefficient_of_variation(row_norms(backend, x));
+}
 
 double starved_share(std::span<const double> leverage, double balanced, double threshold) {
   if (leverage.empty()) return 0;

@@ -26,8 +26,8 @@ void require_each_axis_once(std::span<const Index> shape, const Dimensions& dime
   }
   for (std::size_t axis = 0; axis < named.size(); ++axis) {
     if (named[axis] != 1) {
-      fail("matrix_views", "Each axis is batch, row or column once: axis ", axis, " of shape ", shape_of(shape),
-           " is named ", named[axis], " times");
+      fail("matrix_views", "Each axis is batch, row or column once: axis ", axis, " of shape ",
+           shape_of(shape), " is named ", named[axis], " times");
     }
   }
   if (dimensions.rows.empty() || dimensions.cols.empty()) {
@@ -50,7 +50,8 @@ Merged merged(std::string_view what, std::vector<int> axes, std::span<const Inde
   Merged result{size(axes.back()), stride(axes.back())};
   for (auto axis = axes.rbegin() + 1; axis != axes.rend(); ++axis) {
     if (stride(*axis) != result.size * result.stride) {
-      fail("matrix_views", "The ", what, " axes do not merge: shape ", shape_of(shape), ", strides ", shape_of(strides));
+      fail("matrix_views", "The ", what, " axes do not merge: shape ", shape_of(shape), ", strides ",
+           shape_of(strides));
     }
     result.size *= size(*axis);
   }
@@ -60,9 +61,11 @@ Merged merged(std::string_view what, std::vector<int> axes, std::span<const Inde
 }  // namespace
 
 Dimensions default_dimensions(std::size_t dimension_count) {
-  if (dimension_count < 2) fail("default_dimensions", "A matrix has two dimensions or more: ", dimension_count);
+  if (dimension_count < 2)
+    fail("default_dimensions", "A matrix has two dimensions or more: ", dimension_count);
   Dimensions dimensions{.batch = {}, .rows = {0}, .cols = {}, .row_blocks = {}};
-  for (std::size_t axis = 1; axis < dimension_count; ++axis) dimensions.cols.push_back(static_cast<int>(axis));
+  for (std::size_t axis = 1; axis < dimension_count; ++axis)
+    dimensions.cols.push_back(static_cast<int>(axis));
   return dimensions;
 }
 
@@ -80,8 +83,8 @@ std::vector<MatrixView> matrix_views(void* data, DType dtype, std::span<const In
   if (blocks.empty()) blocks = {rows.size};
   const bool positive = std::all_of(blocks.begin(), blocks.end(), [](Index block) { return block >= 1; });
   if (!positive || std::accumulate(blocks.begin(), blocks.end(), Index{0}) != rows.size) {
-    fail("matrix_views", "Row blocks must be positive and sum to the rows: ", shape_of(blocks), " vs ", rows.size,
-         " rows of shape ", shape_of(shape));
+    fail("matrix_views", "Row blocks must be positive and sum to the rows: ", shape_of(blocks), " vs ",
+         rows.size, " rows of shape ", shape_of(shape));
   }
 
   std::vector<Index> offsets = {0};
@@ -97,8 +100,8 @@ std::vector<MatrixView> matrix_views(void* data, DType dtype, std::span<const In
   std::vector<MatrixView> views;
   for (Index offset : offsets) {
     for (const Index block : blocks) {
-      views.push_back({static_cast<std::byte*>(data) + offset * byte_size(dtype), block, cols.size, rows.stride,
-                       cols.stride, 1, 0, dtype});
+      views.push_back({static_cast<std::byte*>(data) + offset * byte_size(dtype), block, cols.size,
+                       rows.stride, cols.stride, 1, 0, dtype});
       offset += block * rows.stride;
     }
   }

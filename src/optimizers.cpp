@@ -16,10 +16,11 @@ void MuonDirection::operator()(Backend& backend, ConstMatrixView blended, std::s
   aurora::polar(backend, blended, polar, direction);
 }
 
-void NorMuonDirection::operator()(Backend& backend, ConstMatrixView blended, std::span<const MatrixView> row_states,
-                                  MatrixView direction) const {
+void NorMuonDirection::operator()(Backend& backend, ConstMatrixView blended,
+                                  std::span<const MatrixView> row_states, MatrixView direction) const {
   if (static_cast<Index>(row_states.size()) != blended.batch) {
-    fail("NorMuonDirection", "One row state per matrix is needed: ", blended.batch, " vs ", row_states.size());
+    fail("NorMuonDirection", "One row state per matrix is needed: ", blended.batch, " vs ",
+         row_states.size());
   }
   aurora::polar(backend, blended, polar, direction);
   const ScratchFrame frame(backend);
@@ -60,13 +61,13 @@ void UNorMuonDirection::operator()(Backend& backend, ConstMatrixView blended, st
   backend.scale_rows(h, direction, direction);
 }
 
-void AuroraDirection::operator()(Backend& backend, ConstMatrixView blended, std::span<const MatrixView>,
-                                 MatrixView direction) const {
-  balanced_polar(backend, blended, options, direction);
+void AuroraDirection::operator()(Backend& backend, ConstMatrixView blended,
+                                 std::span<const MatrixView> row_states, MatrixView direction) const {
+  balanced_polar(backend, blended, options, row_states, direction);
 }
 
-void RiemannianAuroraDirection::operator()(Backend& backend, ConstMatrixView blended, std::span<const MatrixView>,
-                                           MatrixView direction) const {
+void RiemannianAuroraDirection::operator()(Backend& backend, ConstMatrixView blended,
+                                           std::span<const MatrixView>, MatrixView direction) const {
   riemannian_polar(backend, blended, options, direction);
 }
 
@@ -120,23 +121,30 @@ StepReport riemannian_aurora_step(Backend& backend, const RiemannianAuroraOption
   return checked_step(backend, options, tensors);
 }
 
-StepReport adamw_step(Backend& backend, const AdamWOptions& options, std::int64_t step, const AdamWTensors& tensors) {
+StepReport adamw_step(Backend& backend, const AdamWOptions& options, std::int64_t step,
+                      const AdamWTensors& tensors) {
   validate(options);
   if (!all_finite(backend, tensors.gradients)) return {.applied = false};
   adamw_update(backend, options, step, tensors);
   return {};
 }
 
-void adamw_update(Backend& backend, const AdamWOptions& options, std::int64_t step, const AdamWTensors& tensors) {
-  const auto& [gradients, exp_avgs, exp_avg_sqs, weights] = tensors;
+void adamw_update(Backend& backend, const AdamWOptions& options, std::int64_t step,
+                  const AdamWTensors& tensors) {
+  // Not structured bindings: clang 14 cannot capture them.
+  const auto& gradients = tensors.gradients;
+  const auto& exp_avgs = tensors.exp_avgs;
+  const auto& exp_avg_sqs = tensors.exp_avg_sqs;
+  const auto& weights = tensors.weights;
   if (exp_avgs.size() != gradients.size() || exp_avg_sqs.size() != gradients.size() ||
       weights.size() != gradients.size()) {
-    fail("adamw_update", "One view per gradient is needed: ", gradients.size(), " gradients vs ", exp_avgs.size(), ", ",
-         exp_avg_sqs.size(), ", ", weights.size());
+    fail("adamw_update", "One view per gradient is needed: ", gradients.size(), " gradients vs ",
+         exp_avgs.size(), ", ", exp_avg_sqs.size(), ", ", weights.size());
   }
   if (step < 1) fail("adamw_update", "The first step is number 1: ", step);
   for (std::size_t i = 0; i < weights.size(); ++i) {
-    for (const ConstMatrixView& other : {gradients[i], ConstMatrixView(exp_avgs[i]), ConstMatrixView(exp_avg_sqs[i])}) {
+    for (const ConstMatrixView& other :
+         {gradients[i], ConstMatrixView(exp_avgs[i]), ConstMatrixView(exp_avg_sqs[i])}) {
       if (!same_shape(other, weights[i]) || weights[i].batch != 1) {
         fail("adamw_update", "Shapes differ: ", shape_text(other), " vs weight ", shape_text(weights[i]));
       }
@@ -159,7 +167,9 @@ void adamw_update(Backend& backend, const AdamWOptions& options, std::int64_t st
       for (Index c = std::max(begin, first); c < std::min(end, first + chunks.count); ++c) {
         const Index line = (c - first) * chunks.lines_per_chunk;
         const Index line_end = std::min(chunks.lines, line + chunks.lines_per_chunk);
-        const auto cut = [&](auto view) { return row_range(chunks.by_rows ? view : transposed(view), line, line_end); };
+        const auto cut = [&](auto view) {
+          return row_range(chunks.by_rows ? view : transposed(view), line, line_end);
+        };
         part.adam(scalars, cut(gradients[i]), cut(exp_avgs[i]), cut(exp_avg_sqs[i]), cut(weights[i]));
       }
       first += chunks.count;
@@ -179,8 +189,12 @@ constexpr std::array<std::pair<std::string_view, UpdateScale>, 5> kScales = {{
     {"none", UpdateScale::none},
     {"published", UpdateScale::published},
 }};
-constexpr std::array<std::pair<std::string_view, Sides>, 2> kSides = {{{"rows", Sides::rows}, {"longer", Sides::longer}}};
-constexpr std::array<std::pair<std::string_view, Balance>, 1> kBalances = {{{"release", Balance::release}}};
+constexpr std::array<std::pair<std::string_view, Sides>, 2> kSides = {
+    {{"rows", Sides::rows}, {"longer", Sides::longer}}};
+constexpr std::array<std::pair<std::string_view, Balance>, 4> kBalances = {{{"odds", Balance::odds},
+                                                                            {"release", Balance::release},
+                                                                            {"carried", Balance::carried},
+                                                                            {"optimum", Balance::optimum}}};
 constexpr std::array<std::pair<std::string_view, bool>, 2> kBooleans = {{{"true", true}, {"false", false}}};
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -207,18 +221,25 @@ void for_each_hyperparameter(Options& o, Visit&& visit) {
   visit("lr", o.lr, Bounds{}, "learning rate, eta");
   if constexpr (requires { o.momentum; }) {
     visit("momentum", o.momentum, Bounds{.high = 1}, "mu of the momentum M <- mu M + (1 - mu) G");
-    visit("nesterov", o.nesterov, kBooleans, "whether the blended gradient is mu M + (1 - mu) G instead of M");
+    visit("nesterov", o.nesterov, kBooleans,
+          "whether the blended gradient is mu M + (1 - mu) G instead of M");
   }
-  if constexpr (requires { o.beta1; }) visit("beta1", o.beta1, Bounds{.high = 1}, "decay of the first moment");
-  if constexpr (requires { o.beta2; }) visit("beta2", o.beta2, Bounds{.high = 1}, "decay of the second moment");
-  if constexpr (requires { o.eps; }) visit("eps", o.eps, Bounds{.low_open = true}, "added to the root of the second moment");
+  if constexpr (requires { o.beta1; })
+    visit("beta1", o.beta1, Bounds{.high = 1}, "decay of the first moment");
+  if constexpr (requires { o.beta2; })
+    visit("beta2", o.beta2, Bounds{.high = 1}, "decay of the second moment");
+  if constexpr (requires { o.eps; })
+    visit("eps", o.eps, Bounds{.low_open = true}, "added to the root of the second moment");
   visit("weight_decay", o.weight_decay, Bounds{}, "lambda of the decoupled decay W <- (1 - lr lambda) W");
-  if constexpr (requires { o.scale; }) visit("scale", o.scale, kScales, "factor between direction and update");
-  if constexpr (requires { o.polar; }) visit("polar", o.polar, kPolarSchedules, "how the polar factor is reached");
+  if constexpr (requires { o.scale; })
+    visit("scale", o.scale, kScales, "factor between direction and update");
+  if constexpr (requires { o.polar; })
+    visit("polar", o.polar, kPolarSchedules, "how the polar factor is reached");
   if constexpr (requires { o.sides; }) visit("sides", o.sides, kSides, "which side gets equal norms");
   if constexpr (requires { o.pp_iterations; }) {
-    visit("pp_iterations", o.pp_iterations, Bounds{.low = 1, .high = 1000, .high_open = false}, "polar factors per direction");
-    visit("pp_beta", o.pp_beta, Bounds{.low_open = true}, "exponent of the row scale update");
+    visit("pp_iterations", o.pp_iterations, Bounds{.low = 1, .high = 1000, .high_open = false},
+          "leverage evaluations per direction");
+    visit("pp_beta", o.pp_beta, Bounds{.low_open = true}, "exponent of the release's row scale update");
     visit("balance", o.balance, kBalances, "how rows are evened out");
   }
 }
@@ -255,13 +276,13 @@ struct NumberField {
 };
 
 template <class Number>
-  requires std::is_same_v<Number, double> || std::is_same_v<Number, int>
-std::string value_text(const Number& field, const Bounds&) {
+requires std::is_same_v<Number, double> || std::is_same_v<Number, int> std::string value_text(
+    const Number& field, const Bounds&) {
   return NumberField::value(field);
 }
 template <class Number>
-  requires std::is_same_v<Number, double> || std::is_same_v<Number, int>
-std::string rule_text(const Number& field, const Bounds& bounds) {
+requires std::is_same_v<Number, double> || std::is_same_v<Number, int> std::string rule_text(
+    const Number& field, const Bounds& bounds) {
   return NumberField::rule(field, bounds);
 }
 template <class Number>
@@ -303,7 +324,8 @@ using Schedules = decltype(kPolarSchedules);
 std::string value_text(const PolarSchedule& field, const Schedules&) { return std::string(field.name()); }
 std::string rule_text(const PolarSchedule&, const Schedules& schedules) {
   std::string text;
-  for (const auto& schedule : schedules) text += (text.empty() ? "one of " : ", ") + std::string(schedule.name());
+  for (const auto& schedule : schedules)
+    text += (text.empty() ? "one of " : ", ") + std::string(schedule.name());
   return text;
 }
 bool read_text(PolarSchedule& field, const Schedules& schedules, std::string_view text) {
@@ -341,7 +363,8 @@ std::vector<Hyperparameter> hyperparameters(const OptimizerOptions& options) {
       [&](const auto& alternative) {
         for_each_hyperparameter(alternative, [&](std::string_view key, const auto& field, const auto& domain,
                                                  std::string_view meaning) {
-          list.push_back({std::string(key), value_text(field, domain), rule_text(field, domain), std::string(meaning)});
+          list.push_back(
+              {std::string(key), value_text(field, domain), rule_text(field, domain), std::string(meaning)});
         });
       },
       options);
@@ -352,32 +375,33 @@ void set_hyperparameter(OptimizerOptions& options, std::string_view key, std::st
   bool found = false;
   std::visit(
       [&](auto& alternative) {
-        for_each_hyperparameter(alternative, [&](std::string_view entry, auto& field, const auto& domain,
-                                                 std::string_view) {
-          if (entry != key) return;
-          found = true;
-          if (!read_text(field, domain, value)) {
-            fail("set_hyperparameter", name(options), ": ", key, " must be ", rule_text(field, domain), ", not '", value,
-                 "'");
-          }
-        });
+        for_each_hyperparameter(
+            alternative, [&](std::string_view entry, auto& field, const auto& domain, std::string_view) {
+              if (entry != key) return;
+              found = true;
+              if (!read_text(field, domain, value)) {
+                fail("set_hyperparameter", name(options), ": ", key, " must be ", rule_text(field, domain),
+                     ", not '", value, "'");
+              }
+            });
       },
       options);
   if (found) return;
   std::vector<std::string> keys;
   for (const auto& entry : hyperparameters(options)) keys.push_back(entry.name);
-  fail("set_hyperparameter", name(options), " has no hyperparameter '", key, "'; ", list_with_nearest(key, keys));
+  fail("set_hyperparameter", name(options), " has no hyperparameter '", key, "'; ",
+       list_with_nearest(key, keys));
 }
 
 void validate(const OptimizerOptions& options) {
   std::visit(
       [&](const auto& alternative) {
-        for_each_hyperparameter(alternative, [&](std::string_view key, const auto& field, const auto& domain,
-                                                 std::string_view) {
-          if (holds(field, domain)) return;
-          fail("validate", name(options), ": ", key, " must be ", rule_text(field, domain), ", not ",
-               value_text(field, domain));
-        });
+        for_each_hyperparameter(
+            alternative, [&](std::string_view key, const auto& field, const auto& domain, std::string_view) {
+              if (holds(field, domain)) return;
+              fail("validate", name(options), ": ", key, " must be ", rule_text(field, domain), ", not ",
+                   value_text(field, domain));
+            });
       },
       options);
 }
@@ -401,7 +425,14 @@ OptimizerOptions parse_variant(std::string_view text) {
 }
 
 std::string_view row_state_name(const OptimizerOptions& options) {
-  return std::holds_alternative<NorMuonOptions>(options) ? "second_momentum_buffer" : "";
+  if (std::holds_alternative<NorMuonOptions>(options)) return "second_momentum_buffer";
+  const auto* aurora = std::get_if<AuroraOptions>(&options);
+  return aurora && aurora->balance == Balance::carried ? "row_scales" : "";
+}
+
+Index row_state_size(const OptimizerOptions& options, Index rows, Index cols) {
+  if (row_state_name(options).empty()) return 0;
+  return std::holds_alternative<NorMuonOptions>(options) ? rows : std::max(rows, cols);
 }
 
 std::string nearest(std::string_view text, std::span<const std::string> candidates) {
@@ -417,9 +448,8 @@ std::string nearest(std::string_view text, std::span<const std::string> candidat
     }
     return row.back();
   };
-  const auto best = std::min_element(candidates.begin(), candidates.end(), [&](const auto& a, const auto& b) {
-    return distance(a) < distance(b);
-  });
+  const auto best = std::min_element(candidates.begin(), candidates.end(),
+                                     [&](const auto& a, const auto& b) { return distance(a) < distance(b); });
   return best == candidates.end() ? std::string{} : *best;
 }
 

@@ -9,14 +9,23 @@
 namespace aurora {
 namespace {
 
-/// Shell wildcards: * any text, ? one character.
+/// Shell wildcards: * any text, ? one character. On a mismatch the last * takes one character more.
 bool matches(std::string_view pattern, std::string_view text) {
-  if (pattern.empty()) return text.empty();
-  if (pattern.front() == '*') {
-    return matches(pattern.substr(1), text) || (!text.empty() && matches(pattern, text.substr(1)));
+  std::size_t p = 0, t = 0, star = std::string_view::npos, taken = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      taken = t;
+    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
+      ++p, ++t;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      t = ++taken;
+    } else {
+      return false;
+    }
   }
-  return !text.empty() && (pattern.front() == '?' || pattern.front() == text.front()) &&
-         matches(pattern.substr(1), text.substr(1));
+  return pattern.find_first_not_of('*', p) == std::string_view::npos;
 }
 
 /// Whether one of the dotted parts of `name` is one of `words`.
@@ -32,10 +41,10 @@ bool has_part(std::string_view name, const std::array<std::string_view, N>& word
 }
 
 constexpr std::array<std::string_view, 10> kEmbeddings = {
-    "embed", "embedding", "embeddings", "embed_tokens", "embed_positions",
+    "embed", "embedding", "embeddings",     "embed_tokens",    "embed_positions",
     "wte",   "wpe",       "tok_embeddings", "word_embeddings", "position_embeddings"};
-constexpr std::array<std::string_view, 7> kHeads = {"lm_head",     "head",    "classifier", "output_projection",
-                                                    "output_head", "unembed", "score"};
+constexpr std::array<std::string_view, 7> kHeads = {
+    "lm_head", "head", "classifier", "output_projection", "output_head", "unembed", "score"};
 constexpr std::array<std::string_view, 3> kRouters = {"router", "gate_router", "routing"};
 
 std::string shape_of(const std::vector<Index>& shape) {
@@ -83,25 +92,28 @@ std::optional<Choice> by_pattern(const ParameterInfo& parameter, std::span<const
   }
   if (!chosen) return std::nullopt;
   if (const std::string reason = not_a_matrix(parameter); chosen->route == Route::matrix && !reason.empty()) {
-    fail("route", "A matrix optimizer cannot take ", parameter.name, " ", shape_of(parameter.shape), " (", reason,
-         "), sent by '", chosen->pattern, "'; it belongs to AdamW");
+    fail("route", "A matrix optimizer cannot take ", parameter.name, " ", shape_of(parameter.shape), " (",
+         reason, "), sent by '", chosen->pattern, "'; it belongs to AdamW");
   }
   return Choice{chosen->route, "pattern '" + chosen->pattern + "'"};
 }
 
 }  // namespace
 
-std::vector<RoutedParameter> route(std::span<const ParameterInfo> parameters, std::span<const RoutePattern> patterns) {
+std::vector<RoutedParameter> route(std::span<const ParameterInfo> parameters,
+                                   std::span<const RoutePattern> patterns) {
   for (const auto& pattern : patterns) {
-    if (std::none_of(parameters.begin(), parameters.end(),
-                     [&](const ParameterInfo& parameter) { return matches(pattern.pattern, parameter.name); })) {
+    if (std::none_of(parameters.begin(), parameters.end(), [&](const ParameterInfo& parameter) {
+          return matches(pattern.pattern, parameter.name);
+        })) {
       fail("route", "No parameter matches the pattern '", pattern.pattern, "'");
     }
   }
   // The head is the last linear layer only where no name and no tie tells it.
-  const bool head_is_named = std::any_of(parameters.begin(), parameters.end(), [](const ParameterInfo& parameter) {
-    return has_part(parameter.name, kHeads) || !parameter.tied_to.empty();
-  });
+  const bool head_is_named =
+      std::any_of(parameters.begin(), parameters.end(), [](const ParameterInfo& parameter) {
+        return has_part(parameter.name, kHeads) || !parameter.tied_to.empty();
+      });
   const ParameterInfo* last_linear = nullptr;
   if (!head_is_named) {
     for (const auto& parameter : parameters) {
@@ -122,7 +134,8 @@ std::string routing_table(std::span<const RoutedParameter> parameters, std::stri
   std::vector<std::array<std::string, 4>> lines = {head};
   for (const auto& parameter : parameters) {
     lines.push_back({parameter.name, shape_of(parameter.shape),
-                     std::string(parameter.route == Route::matrix ? matrix_name : "adamw"), parameter.reason});
+                     std::string(parameter.route == Route::matrix ? matrix_name : "adamw"),
+                     parameter.reason});
   }
   std::array<std::size_t, 3> widths{};
   for (const auto& line : lines) {
@@ -130,7 +143,8 @@ std::string routing_table(std::span<const RoutedParameter> parameters, std::stri
   }
   std::string text;
   for (const auto& line : lines) {
-    for (std::size_t i = 0; i < widths.size(); ++i) text += line[i] + std::string(widths[i] - line[i].size() + 2, ' ');
+    for (std::size_t i = 0; i < widths.size(); ++i)
+      text += line[i] + std::string(widths[i] - line[i].size() + 2, ' ');
     text += line[3] + "\n";
   }
   return text;

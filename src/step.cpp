@@ -8,10 +8,11 @@
 namespace aurora {
 namespace {
 
-void require_equal_shape(std::string_view what, std::span<const MatrixView> views, std::size_t count, Index rows,
-                         Index cols) {
+void require_equal_shape(std::string_view what, std::span<const MatrixView> views, std::size_t count,
+                         Index rows, Index cols) {
   if (views.size() != count) {
-    fail("spectral_step", "One view per gradient is needed: ", count, " gradients vs ", views.size(), " ", what);
+    fail("spectral_step", "One view per gradient is needed: ", count, " gradients vs ", views.size(), " ",
+         what);
   }
   for (const auto& view : views) {
     if (view.rows != rows || view.cols != cols || view.batch != 1) {
@@ -36,14 +37,16 @@ void require_consistent(const StepTensors& tensors) {
   }
   for (const auto& gradient : gradients) {
     if (gradient.rows != rows || gradient.cols != cols || gradient.batch != 1) {
-      fail("spectral_step", "Shapes differ: gradient ", rows, "x", cols, " vs gradient ", shape_text(gradient));
+      fail("spectral_step", "Shapes differ: gradient ", rows, "x", cols, " vs gradient ",
+           shape_text(gradient));
     }
   }
   require_equal_shape("momentum buffer", momentum_buffers, gradients.size(), rows, cols);
   require_equal_shape("weight", weights, gradients.size(), rows, cols);
   require_states("momentum buffer", momentum_buffers);
   if (!row_states.empty()) {
-    require_equal_shape("row state", row_states, gradients.size(), rows, 1);
+    const Index state_rows = row_states.front().rows == rows ? rows : std::max(rows, cols);
+    require_equal_shape("row state", row_states, gradients.size(), state_rows, 1);
     require_states("row state", row_states);
   }
   if (!directions.empty()) require_equal_shape("direction", directions, gradients.size(), rows, cols);
@@ -60,11 +63,16 @@ std::span<const View> part_of(std::span<const View> views, Index begin, Index en
 double update_scale(UpdateScale scale, Index rows, Index cols) {
   const auto m = static_cast<double>(rows), n = static_cast<double>(cols);
   switch (scale) {
-    case UpdateScale::aspect_ratio: return std::sqrt(std::max(1.0, m / n));
-    case UpdateScale::rms_to_rms: return std::sqrt(m / n);
-    case UpdateScale::match_rms_adamw: return 0.2 * std::sqrt(std::max(m, n));
-    case UpdateScale::none: return 1.0;
-    case UpdateScale::published: break;
+    case UpdateScale::aspect_ratio:
+      return std::sqrt(std::max(1.0, m / n));
+    case UpdateScale::rms_to_rms:
+      return std::sqrt(m / n);
+    case UpdateScale::match_rms_adamw:
+      return 0.2 * std::sqrt(std::max(m, n));
+    case UpdateScale::none:
+      return 1.0;
+    case UpdateScale::published:
+      break;
   }
   fail("update_scale", "The published scale depends on the rule, not on the shape alone: ", rows, "x", cols);
 }
@@ -86,7 +94,8 @@ bool all_finite(Backend& backend, std::span<const ConstMatrixView> gradients) {
                      [&](const ConstMatrixView& gradient) { return backend.all_finite(gradient); });
 }
 
-void update_weights(Backend& backend, const StepOptions& options, DirectionRef direction, const StepTensors& tensors) {
+void update_weights(Backend& backend, const StepOptions& options, DirectionRef direction,
+                    const StepTensors& tensors) {
   if (tensors.gradients.empty()) return;
   require_consistent(tensors);
   const ConstMatrixView first = tensors.weights.front();
@@ -100,8 +109,8 @@ void update_weights(Backend& backend, const StepOptions& options, DirectionRef d
     const MatrixView U = part.scratch(first.rows, first.cols, end - begin, state, layout_of(first));
     for (Index i = begin; i < end; ++i) {
       const auto at = static_cast<std::size_t>(i);
-      blend_momentum(part, tensors.gradients[at], options.momentum, options.nesterov, tensors.momentum_buffers[at],
-                     matrix_of(B, i - begin));
+      blend_momentum(part, tensors.gradients[at], options.momentum, options.nesterov,
+                     tensors.momentum_buffers[at], matrix_of(B, i - begin));
     }
     direction.call(direction.object, part, B, part_of(tensors.row_states, begin, end), U);
     for (Index i = begin; i < end; ++i) {

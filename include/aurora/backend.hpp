@@ -15,7 +15,8 @@ enum class Layout : std::uint8_t { row_major, column_major };
 
 /// The layout that lets `view` and a scratch matrix be walked together.
 inline Layout layout_of(const ConstMatrixView& view) {
-  return view.col_stride == 1 && (view.row_stride != 1 || view.rows == 1) ? Layout::row_major : Layout::column_major;
+  return view.col_stride == 1 && (view.row_stride != 1 || view.rows == 1) ? Layout::row_major
+                                                                          : Layout::column_major;
 }
 
 /// beta1, beta2 and the two bias corrections of one Adam step; see adamw_step.
@@ -25,9 +26,9 @@ struct AdamScalars {
   double bias_correction2;  // 1 - beta2^t
 };
 
-/// The primitives that every algorithm is written on. Each acts on every matrix of a batch; inputs come first and are
-/// read only, the last argument is written. Inputs and output may share memory only where it says "in place".
-/// Arithmetic is in the output's type unless stated; sums along rows are in double.
+/// The primitives that every algorithm is written on. Each acts on every matrix of a batch; inputs come first
+/// and are read only, the last argument is written. Inputs and output may share memory only where it says "in
+/// place". Arithmetic is in the output's type unless stated; sums along rows are in double.
 ///
 /// A backend owns scratch memory and nothing else. It may be used by one thread at a time.
 class Backend {
@@ -44,9 +45,9 @@ class Backend {
   virtual void set_threads(int threads) = 0;
   virtual int threads() const = 0;
 
-  /// Calls work(backend, begin, end) for consecutive ranges that together are [0, count), each range at most once, each
-  /// with a backend for that range alone. A CPU backend gives each thread one index after another; a GPU would take all
-  /// at once. An exception of `work` is rethrown here after all ranges ended.
+  /// Calls work(backend, begin, end) for consecutive ranges that together are [0, count), each range at most
+  /// once, each with a backend for that range alone. A CPU backend gives each thread one index after another;
+  /// a GPU would take all at once. An exception of `work` is rethrown here after all ranges ended.
   template <class Work>
   void for_each_part(Index count, Work&& work) {
     using W = std::remove_reference_t<Work>;
@@ -55,9 +56,10 @@ class Backend {
     });
   }
 
-  /// An uninitialised matrix (or batch) that lives until the enclosing ScratchFrame ends. Starts at a multiple of 64
-  /// bytes. After the first step of a kind no more memory is asked of the system.
-  virtual MatrixView scratch(Index rows, Index cols, Index batch, DType dtype, Layout layout = Layout::row_major) = 0;
+  /// An uninitialised matrix (or batch) that lives until the enclosing ScratchFrame ends. Starts at a
+  /// multiple of 64 bytes. After the first step of a kind no more memory is asked of the system.
+  virtual MatrixView scratch(Index rows, Index cols, Index batch, DType dtype,
+                             Layout layout = Layout::row_major) = 0;
   /// Bytes of scratch memory held now.
   virtual Index scratch_bytes() const = 0;
 
@@ -69,6 +71,30 @@ class Backend {
   virtual void row_dots(ConstMatrixView x, ConstMatrixView y, MatrixView d) = 0;
   /// d_i = (target / h_i)^exponent where h_i > cut * max_i h_i and h_i > 0, else 0. h, d: rows x 1. In place.
   virtual void power_scales(ConstMatrixView h, double target, double exponent, double cut, MatrixView d) = 0;
+  /// One step towards equal leverage h of the rows of diag(d) X, in place on d; h, d: rows x 1. Rows take
+  /// part where d_i > 0 and h_i < 1 - 1e-6 (a row alone on its direction keeps leverage 1 whatever its
+  /// scale); r is their mean leverage.
+  ///   odds   d_i <- d_i sqrt(r / (1 - r) (1 - h_i) / h_i), exact for each row as if the others stood still
+  ///   tyler  d_i <- d_i sqrt(r / h_i)
+  /// Then d is divided by its norm.
+  virtual void odds_step(ConstMatrixView h, MatrixView d) = 0;
+  virtual void tyler_step(ConstMatrixView h, MatrixView d) = 0;
+  /// Standard deviation / mean of sqrt(h_i) over the rows that take part. One matrix; waits for the device.
+  virtual double spread(ConstMatrixView h, ConstMatrixView d) = 0;
+  /// Takes carried scales d over to new rows with inverse norms e_i = 1 / |x_i| (0 for a row of zeros): with
+  /// g the geometric mean of d_i / e_i over the rows where both are positive (1 if there are none), d_i <- g
+  /// e_i where d_i is 0 or d_i / e_i is further from g than a factor of 1000, and d_i <- 0 where e_i is 0. In
+  /// place on d.
+  virtual void adopt_scales(ConstMatrixView e, MatrixView d) = 0;
+  /// p_i = sum_j y_ij^2 / (s_j + lam_i)^2, q_i = sum_j y_ij^2 / (s_j + lam_i)^3; s: cols x 1, the rest rows
+  /// x 1.
+  virtual void resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView p,
+                              MatrixView q) = 0;
+  /// w_ij = y_ij / (s_j + lam_i).
+  virtual void resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView w) = 0;
+  /// x_i <- max(floor, x_i + p_i / q_i (sqrt(p_i / target) - 1)): Newton on sum y^2 / (x + c)^2 = target.
+  virtual void resolvent_newton(ConstMatrixView p, ConstMatrixView q, double target, double floor,
+                                MatrixView x) = 0;
   /// Every element of y = value.
   virtual void fill(double value, MatrixView y) = 0;
   /// y = x / |x|_F, without overflow or underflow for any finite x; zero stays zero. In place.
@@ -77,22 +103,31 @@ class Backend {
   virtual void multiply(double alpha, ConstMatrixView a, ConstMatrixView b, double beta, MatrixView c) = 0;
   /// s = x'x, both triangles: cols x cols. All of one type.
   virtual void gram(ConstMatrixView x, MatrixView s) = 0;
-  /// s = V diag(w) V' with V orthogonal, w ascending (n x 1). `s` is symmetric and column-major on entry and holds V, an
-  /// eigenvector per column, on return. Throws std::runtime_error when the iteration does not converge.
+  /// s = r'r with r upper triangular, written over s (column-major; the lower triangle keeps what it held).
+  /// One matrix. Returns the smallest diagonal element over the largest, or 0 where s is not positive
+  /// definite to working precision; s is then undefined. Waits for the device.
+  virtual double cholesky(MatrixView s) = 0;
+  /// x <- x r^-1 with r upper triangular (column-major).
+  virtual void divide_by_upper(ConstMatrixView r, MatrixView x) = 0;
+  /// s = V diag(w) V' with V orthogonal, w ascending (n x 1). `s` is symmetric and column-major on entry and
+  /// holds V, an eigenvector per column, on return. Throws std::runtime_error when the iteration does not
+  /// converge.
   virtual void symmetric_eigen(MatrixView s, MatrixView w) = 0;
-  /// x = u diag(s) v' (thin, rows >= cols, s descending: cols x 1). x and u are column-major, v is row-major; x is
-  /// destroyed. Throws std::runtime_error when the iteration does not converge.
+  /// x = u diag(s) v' (thin, rows >= cols, s descending: cols x 1). x and u are column-major, v is row-major;
+  /// x is destroyed. Throws std::runtime_error when the iteration does not converge.
   virtual void svd(MatrixView x, MatrixView u, MatrixView s, MatrixView v) = 0;
   /// One step of Adam with decoupled decay on every element, all matrices of one shape:
   /// m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; w = (1 - lr wd) w - lr (m / c1) / (sqrt(v / c2) + eps).
-  virtual void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg, MatrixView exp_avg_sq,
-                    MatrixView weight) = 0;
+  virtual void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg,
+                    MatrixView exp_avg_sq, MatrixView weight) = 0;
   /// Whether no element is Inf or NaN. Waits for the device.
   virtual bool all_finite(ConstMatrixView x) = 0;
   /// The elements in row-major order, matrix after matrix. Waits for the device.
   virtual void download(ConstMatrixView x, std::span<double> values) = 0;
   /// The largest element. Waits for the device.
   virtual double largest(ConstMatrixView x) = 0;
+  /// The smallest element. Waits for the device.
+  virtual double smallest(ConstMatrixView x) = 0;
 
  protected:
   friend class ScratchFrame;
@@ -119,8 +154,9 @@ struct CpuOptions {
   int threads = 1;  // >= 1
 };
 
-/// BLAS and LAPACK on the CPU. Bits repeat for equal thread counts on one machine. A group of at least `threads`
-/// matrices gives each thread whole matrices with sequential BLAS; a smaller group uses threaded BLAS.
+/// BLAS and LAPACK on the CPU. Bits repeat for equal thread counts on one machine. A group of at least
+/// `threads` matrices gives each thread whole matrices with sequential BLAS; a smaller group uses threaded
+/// BLAS.
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options = {});
 
 /// Name, version and chosen kernel of the BLAS: "oneMKL 2026.0 (AVX-512)".

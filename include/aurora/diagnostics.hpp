@@ -8,15 +8,15 @@
 
 namespace aurora {
 
-// Quantities that show whether neurons live. All take float32 or float64 and compute in float64; none writes its input.
-// They are for one matrix (batch 1) and wait for the device.
+// Quantities that show whether neurons live. All take float32 or float64 and compute in float64; none writes
+// its input. They are for one matrix (batch 1) and wait for the device.
 
 /// Which axis of a weight is indexed by neurons: rows of gate and up, columns of down.
 enum class NeuronAxis : std::uint8_t { rows, columns };
 
-/// h_i = |u_i|^2 with U = polar(X), exact, along the neuron axis. In [0, 1]; sums to the rank of X; where the axis is the
-/// longer one the balanced value is n/m (short side over long). Along the shorter axis of a full-rank matrix every h_i is 1.
-/// Throws std::invalid_argument where X is not finite.
+/// h_i = |u_i|^2 with U = polar(X), exact, along the neuron axis. In [0, 1]; sums to the rank of X; where the
+/// axis is the longer one the balanced value is n/m (short side over long). Along the shorter axis of a
+/// full-rank matrix every h_i is 1. Throws std::invalid_argument where X is not finite.
 std::vector<double> leverage_scores(Backend& backend, ConstMatrixView x, NeuronAxis axis = NeuronAxis::rows);
 
 /// |x_i| for every row.

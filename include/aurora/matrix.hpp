@@ -18,9 +18,9 @@ constexpr Index byte_size(DType dtype) { return dtype == DType::f64 ? 8 : dtype 
 std::string_view name(DType dtype);
 
 /// A matrix, or `batch` matrices of one shape, that somebody else owns. Element (i, j) of matrix b lies
-/// b * batch_stride + i * row_stride + j * col_stride elements after `data`. One of row_stride and col_stride is 1, so a
-/// view is a BLAS operand as it stands and a transpose is only another view. A vector of m numbers is an m x 1 matrix.
-/// Weights are [out, in]: rows are neurons.
+/// b * batch_stride + i * row_stride + j * col_stride elements after `data`. One of row_stride and col_stride
+/// is 1, so a view is a BLAS operand as it stands and a transpose is only another view. A vector of m numbers
+/// is an m x 1 matrix. Weights are [out, in]: rows are neurons.
 template <class Data>
 struct BasicMatrixView {
   Data* data = nullptr;
@@ -33,9 +33,7 @@ struct BasicMatrixView {
   DType dtype = DType::f32;
 
   /// A writable view is a read-only view; never the reverse.
-  operator BasicMatrixView<const void>() const
-    requires(!std::is_const_v<Data>)
-  {
+  operator BasicMatrixView<const void>() const requires(!std::is_const_v<Data>) {
     return {data, rows, cols, row_stride, col_stride, batch, batch_stride, dtype};
   }
 };
@@ -53,8 +51,8 @@ constexpr DType dtype_of() {
 template <class T>
 auto row_major(T* data, Index rows, Index cols, Index batch = 1) {
   using Data = std::conditional_t<std::is_const_v<T>, const void, void>;
-  return BasicMatrixView<Data>{data,  rows,        cols, cols, 1, batch, rows * cols,
-                               dtype_of<std::remove_const_t<T>>()};
+  return BasicMatrixView<Data>{data, rows,  cols,        cols,
+                               1,    batch, rows * cols, dtype_of<std::remove_const_t<T>>()};
 }
 
 /// The transpose: the same elements, seen with rows and columns exchanged.

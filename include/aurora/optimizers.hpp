@@ -10,8 +10,9 @@
 
 namespace aurora {
 
-// Options of the six optimizers: flat, made for designated initialisers. Defaults stand here and nowhere else; bounds and
-// meanings stand in the list of hyperparameters in optimizers.cpp, which validation, command line and files walk.
+// Options of the six optimizers: flat, made for designated initialisers. Defaults stand here and nowhere
+// else; bounds and meanings stand in the list of hyperparameters in optimizers.cpp, which validation, command
+// line and files walk.
 
 /// Loshchilov and Hutter, as in torch: decoupled decay, bias correction, eps outside the root.
 struct AdamWOptions {
@@ -34,9 +35,9 @@ struct MuonOptions {
   bool operator==(const MuonOptions&) const = default;
 };
 
-/// O = polar(B); v_i <- beta2 v_i + (1 - beta2) mean_j O_ij^2; U = diag(v)^-1/2 O, rescaled to |O|_F. Every matrix.
-/// arXiv 2510.05491, in the form of its code. No eps: a row of zeros stays zero. `published` scale: the paper's, an
-/// update of RMS 0.2 (match_rms_adamw).
+/// O = polar(B); v_i <- beta2 v_i + (1 - beta2) mean_j O_ij^2; U = diag(v)^-1/2 O, rescaled to |O|_F. Every
+/// matrix. arXiv 2510.05491, in the form of its code. No eps: a row of zeros stays zero. `published` scale:
+/// the paper's, an update of RMS 0.2 (match_rms_adamw).
 struct NorMuonOptions {
   double lr = 0.02;
   double momentum = 0.95;
@@ -60,9 +61,6 @@ struct UNorMuonOptions {
   bool operator==(const UNorMuonOptions&) const = default;
 };
 
-/// How Aurora evens out rows: `release` is balanced_polar.
-enum class Balance : std::uint8_t { release };
-
 /// U = balanced_polar(B).
 struct AuroraOptions {
   double lr = 0.02;
@@ -74,7 +72,7 @@ struct AuroraOptions {
   Sides sides = Sides::rows;
   int pp_iterations = 2;
   double pp_beta = 0.5;
-  Balance balance = Balance::release;
+  Balance balance = Balance::odds;
   bool operator==(const AuroraOptions&) const = default;
 };
 
@@ -92,33 +90,44 @@ struct RiemannianAuroraOptions {
 // The directions, one small struct each.
 struct MuonDirection {
   PolarSchedule polar;
-  void operator()(Backend&, ConstMatrixView blended, std::span<const MatrixView> row_states, MatrixView direction) const;
+  void operator()(Backend&, ConstMatrixView blended, std::span<const MatrixView> row_states,
+                  MatrixView direction) const;
 };
 struct NorMuonDirection {
   PolarSchedule polar;
   double beta2;
-  void operator()(Backend&, ConstMatrixView blended, std::span<const MatrixView> row_states, MatrixView direction) const;
+  void operator()(Backend&, ConstMatrixView blended, std::span<const MatrixView> row_states,
+                  MatrixView direction) const;
 };
 struct UNorMuonDirection {
   PolarSchedule polar;
-  void operator()(Backend&, ConstMatrixView blended, std::span<const MatrixView> row_states, MatrixView direction) const;
+  void operator()(Backend&, ConstMatrixView blended, std::span<const MatrixView> row_states,
+                  MatrixView direction) const;
 };
 struct AuroraDirection {
   BalanceOptions options;
-  void operator()(Backend&, ConstMatrixView blended, std::span<const MatrixView> row_states, MatrixView direction) const;
+  void operator()(Backend&, ConstMatrixView blended, std::span<const MatrixView> row_states,
+                  MatrixView direction) const;
 };
 struct RiemannianAuroraDirection {
   RiemannianOptions options;
-  void operator()(Backend&, ConstMatrixView blended, std::span<const MatrixView> row_states, MatrixView direction) const;
+  void operator()(Backend&, ConstMatrixView blended, std::span<const MatrixView> row_states,
+                  MatrixView direction) const;
 };
 
 inline MuonDirection direction_of(const MuonOptions& o) { return {o.polar}; }
 inline NorMuonDirection direction_of(const NorMuonOptions& o) { return {o.polar, o.beta2}; }
 inline UNorMuonDirection direction_of(const UNorMuonOptions& o) { return {o.polar}; }
 inline AuroraDirection direction_of(const AuroraOptions& o) {
-  return {{.sides = o.sides, .pp_iterations = o.pp_iterations, .pp_beta = o.pp_beta, .polar = o.polar}};
+  return {{.sides = o.sides,
+           .balance = o.balance,
+           .pp_iterations = o.pp_iterations,
+           .pp_beta = o.pp_beta,
+           .polar = o.polar}};
 }
-inline RiemannianAuroraDirection direction_of(const RiemannianAuroraOptions& o) { return {{.polar = o.polar}}; }
+inline RiemannianAuroraDirection direction_of(const RiemannianAuroraOptions& o) {
+  return {{.polar = o.polar}};
+}
 
 /// What `scale = published` stands for.
 constexpr UpdateScale published_scale(const MuonOptions&) { return UpdateScale::aspect_ratio; }
@@ -140,8 +149,8 @@ StepOptions step_options(const Options& o) {
           o.scale == UpdateScale::published ? published_scale(o) : o.scale};
 }
 
-// One step for a group of weights of one shape; see spectral_step for errors. NorMuon's row states are its second moments
-// v (rows x 1); the other rules take none.
+// One step for a group of weights of one shape; see spectral_step for errors. NorMuon's row states are its
+// second moments v (rows x 1); the other rules take none.
 StepReport muon_step(Backend& backend, const MuonOptions& options, const StepTensors& tensors);
 StepReport normuon_step(Backend& backend, const NorMuonOptions& options, const StepTensors& tensors);
 StepReport unormuon_step(Backend& backend, const UNorMuonOptions& options, const StepTensors& tensors);
@@ -161,18 +170,20 @@ struct AdamWTensors {
 ///   m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
 ///   w <- (1 - lr weight_decay) w - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps).
 /// One Inf or NaN in any gradient and nothing changes.
-StepReport adamw_step(Backend& backend, const AdamWOptions& options, std::int64_t step, const AdamWTensors& tensors);
+StepReport adamw_step(Backend& backend, const AdamWOptions& options, std::int64_t step,
+                      const AdamWTensors& tensors);
 /// The same without the look at the gradients.
-void adamw_update(Backend& backend, const AdamWOptions& options, std::int64_t step, const AdamWTensors& tensors);
+void adamw_update(Backend& backend, const AdamWOptions& options, std::int64_t step,
+                  const AdamWTensors& tensors);
 
 // The six by name: what files, command lines and other languages use.
 
 /// One of the six. Its alternatives are in the order of kOptimizerNames.
-using OptimizerOptions =
-    std::variant<AdamWOptions, MuonOptions, NorMuonOptions, UNorMuonOptions, AuroraOptions, RiemannianAuroraOptions>;
+using OptimizerOptions = std::variant<AdamWOptions, MuonOptions, NorMuonOptions, UNorMuonOptions,
+                                      AuroraOptions, RiemannianAuroraOptions>;
 
-inline constexpr std::array<std::string_view, 6> kOptimizerNames = {"adamw",     "muon",   "normuon",
-                                                                    "u-normuon", "aurora", "riemannian-aurora"};
+inline constexpr std::array<std::string_view, 6> kOptimizerNames = {
+    "adamw", "muon", "normuon", "u-normuon", "aurora", "riemannian-aurora"};
 
 /// "adamw", "muon", ...
 std::string_view name(const OptimizerOptions& options);
@@ -188,8 +199,8 @@ struct Hyperparameter {
 };
 std::vector<Hyperparameter> hyperparameters(const OptimizerOptions& options);
 
-/// Sets one hyperparameter from text. Throws std::invalid_argument that names the optimizer, the key, the value and the
-/// rule; for an unknown key it lists the keys that exist, and names the nearest.
+/// Sets one hyperparameter from text. Throws std::invalid_argument that names the optimizer, the key, the
+/// value and the rule; for an unknown key it lists the keys that exist, and names the nearest.
 void set_hyperparameter(OptimizerOptions& options, std::string_view name, std::string_view value);
 
 /// Throws std::invalid_argument naming the first hyperparameter outside its bounds and its value.
@@ -198,8 +209,13 @@ void validate(const OptimizerOptions& options);
 /// A variant: a name with options, "aurora:pp_iterations=3+pp_beta=0.25".
 OptimizerOptions parse_variant(std::string_view text);
 
-/// Name of the rows x 1 state beside the momentum ("second_momentum_buffer"), or empty where the rule has none.
+/// Name of the vector of state beside the momentum ("second_momentum_buffer"), or empty where the rule has
+/// none.
 std::string_view row_state_name(const OptimizerOptions& options);
+
+/// Length of that state for a rows x cols weight: rows for NorMuon, the longer side for carried scales, 0 for
+/// the others.
+Index row_state_size(const OptimizerOptions& options, Index rows, Index cols);
 
 /// The entry of `candidates` with the least edit distance to `text`.
 std::string nearest(std::string_view text, std::span<const std::string> candidates);

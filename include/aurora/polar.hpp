@@ -14,7 +14,8 @@ struct Quintic {
   bool operator==(const Quintic&) const = default;
 };
 
-/// How a polar factor is reached: a named list of steps after dividing by norm_factor |X|_F, or no step at all: exactly.
+/// How a polar factor is reached: a named list of steps after dividing by norm_factor |X|_F, or no step at
+/// all: exactly.
 class PolarSchedule {
  public:
   constexpr PolarSchedule(std::string_view name, std::span<const Quintic> steps, double norm_factor)
@@ -86,7 +87,8 @@ inline constexpr PolarSchedule kKellerJordan5{"keller-jordan-5", schedule_steps:
 inline constexpr PolarSchedule kSimpleQuintic12{"simple-quintic-12", schedule_steps::kSimpleQuintic, 1.0};
 /// CANS, arXiv 2506.10935, as in today's aurora-release.
 inline constexpr PolarSchedule kCans12{"cans-12", schedule_steps::kCans, 1.0};
-/// Polar Express, arXiv 2505.16932; five steps as in dion and modded-nanogpt (norm 1.02), longer ones with norm 1.01.
+/// Polar Express, arXiv 2505.16932; five steps as in dion and modded-nanogpt (norm 1.02), longer ones with
+/// norm 1.01.
 inline constexpr PolarSchedule kPolarExpress5{"polar-express-5", schedule_steps::kPolarExpress5, 1.02};
 inline constexpr PolarSchedule kPolarExpress6{"polar-express-6",
                                               std::span(schedule_steps::kPolarExpress).first<6>(), 1.01};
@@ -94,19 +96,20 @@ inline constexpr PolarSchedule kPolarExpress7{"polar-express-7",
                                               std::span(schedule_steps::kPolarExpress).first<7>(), 1.01};
 inline constexpr PolarSchedule kPolarExpress8{"polar-express-8", schedule_steps::kPolarExpress, 1.01};
 
-inline constexpr std::array kPolarSchedules = {kExact,         kKellerJordan5, kSimpleQuintic12, kCans12,
-                                               kPolarExpress5, kPolarExpress6, kPolarExpress7,   kPolarExpress8};
+inline constexpr std::array kPolarSchedules = {kExact,         kKellerJordan5, kSimpleQuintic12,
+                                               kCans12,        kPolarExpress5, kPolarExpress6,
+                                               kPolarExpress7, kPolarExpress8};
 
-/// Singular values of an exact polar factor below this share of the largest are zero, not amplified noise: float32
-/// input is factorised in float64, so the cut is its storage resolution, 2^-21 = 4.8e-7 (four units in the last place);
-/// float64 input is resolved to max(rows, cols) 2^-52.
+/// Singular values of an exact polar factor below this share of the largest are zero, not amplified noise:
+/// float32 input is factorised in float64, so the cut is its storage resolution, 2^-21 = 4.8e-7 (four units
+/// in the last place); float64 input is resolved to max(rows, cols) 2^-52.
 double polar_cut(const ConstMatrixView& gradient);
 
 /// direction <- U V' where gradient = U S V' (thin; wide matrices through their transpose).
-/// polar(c G) = polar(G) for c > 0, polar(G') = polar(G)', polar(0) = 0. Shapes m x n, float32 or float64, equal types.
-/// Exact: singular values at or below polar_cut give zero. A schedule: each singular value goes through its steps.
-/// Throws std::invalid_argument where shapes or types differ and, for the exact factor, where an element is not finite;
-/// under a schedule NaN goes through.
+/// polar(c G) = polar(G) for c > 0, polar(G') = polar(G)', polar(0) = 0. Shapes m x n, float32 or float64,
+/// equal types. Exact: singular values at or below polar_cut give zero. A schedule: each singular value goes
+/// through its steps. Throws std::invalid_argument where shapes or types differ and, for the exact factor,
+/// where an element is not finite; under a schedule NaN goes through.
 void polar(Backend& backend, ConstMatrixView gradient, const PolarSchedule& schedule, MatrixView direction);
 
 }  // namespace aurora

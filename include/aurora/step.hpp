@@ -15,7 +15,8 @@ namespace aurora {
 ///   published        what the rule's own paper or code uses; resolved per rule, see published_scale
 enum class UpdateScale : std::uint8_t { aspect_ratio, rms_to_rms, match_rms_adamw, none, published };
 
-/// The factor for an m x n weight. Throws std::invalid_argument for `published`, which no shape alone decides.
+/// The factor for an m x n weight. Throws std::invalid_argument for `published`, which no shape alone
+/// decides.
 double update_scale(UpdateScale scale, Index rows, Index cols);
 
 /// M <- mu M + (1 - mu) G; blended <- mu M + (1 - mu) G with Nesterov, else M. The gradient is only read.
@@ -29,10 +30,12 @@ void apply_update(Backend& backend, ConstMatrixView direction, double lr, double
 /// Whether no gradient has an Inf or NaN.
 bool all_finite(Backend& backend, std::span<const ConstMatrixView> gradients);
 
-/// Anything that turns a blended gradient (a batch of equal shape) into a direction of the same shape. `row_state`
-/// (rows x 1 per matrix) is the direction's memory from step to step; empty views for directions that have none.
+/// Anything that turns a blended gradient (a batch of equal shape) into a direction of the same shape.
+/// `row_state` (rows x 1 per matrix) is the direction's memory from step to step; empty views for directions
+/// that have none.
 template <class D>
-concept Direction = std::invocable<const D&, Backend&, ConstMatrixView, std::span<const MatrixView>, MatrixView>;
+concept Direction =
+    std::invocable<const D&, Backend&, ConstMatrixView, std::span<const MatrixView>, MatrixView>;
 
 struct StepOptions {
   double lr, momentum;
@@ -41,8 +44,8 @@ struct StepOptions {
   UpdateScale scale;
 };
 
-/// The tensors of a group of weights of one shape. Every span has one view per weight; `row_states` and `directions` may
-/// be empty. Gradients and weights are float32, float64 or bf16, states float32 or float64.
+/// The tensors of a group of weights of one shape. Every span has one view per weight; `row_states` and
+/// `directions` may be empty. Gradients and weights are float32, float64 or bf16, states float32 or float64.
 struct StepTensors {
   std::span<const ConstMatrixView> gradients;
   std::span<const MatrixView> momentum_buffers;
@@ -62,8 +65,10 @@ struct DirectionRef {
   void (*call)(const void*, Backend&, ConstMatrixView, std::span<const MatrixView>, MatrixView);
 };
 
-/// The pipeline behind spectral_step, without the look at the gradients: for callers that looked at all of theirs.
-void update_weights(Backend& backend, const StepOptions& options, DirectionRef direction, const StepTensors& tensors);
+/// The pipeline behind spectral_step, without the look at the gradients: for callers that looked at all of
+/// theirs.
+void update_weights(Backend& backend, const StepOptions& options, DirectionRef direction,
+                    const StepTensors& tensors);
 
 template <Direction D>
 DirectionRef direction_ref(const D& direction) {
@@ -74,8 +79,8 @@ DirectionRef direction_ref(const D& direction) {
 }
 
 /// gradient -> momentum -> direction -> scale -> weight, for a group of weights of one shape.
-/// One Inf or NaN in any gradient and nothing changes. Throws std::invalid_argument where shapes, types or counts differ,
-/// and for a weight with a side of length 1, which belongs to AdamW.
+/// One Inf or NaN in any gradient and nothing changes. Throws std::invalid_argument where shapes, types or
+/// counts differ, and for a weight with a side of length 1, which belongs to AdamW.
 template <Direction D>
 StepReport spectral_step(Backend& backend, const StepOptions& options, const D& direction,
                          const StepTensors& tensors) {

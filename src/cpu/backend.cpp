@@ -10,8 +10,8 @@
 #include "elementwise.hpp"
 #include "error.hpp"
 
-// libgomp's entry point for `#pragma omp parallel`. Called by name so that every compiler shares the one thread pool that
-// MKL and libtorch use too; a second pool would fight them for the cores.
+// libgomp's entry point for `#pragma omp parallel`. Called by name so that every compiler shares the one
+// thread pool that MKL and libtorch use too; a second pool would fight them for the cores.
 extern "C" {
 void GOMP_parallel(void (*function)(void*), void* data, unsigned thread_count, unsigned flags);
 int omp_get_thread_num(void);
@@ -65,7 +65,8 @@ class Arena {
 
 void require(bool condition, std::string_view where, std::string_view rule, const ConstMatrixView& a,
              const ConstMatrixView& b) {
-  if (!condition) fail(where, rule, shape_text(a), " ", name(a.dtype), " vs ", shape_text(b), " ", name(b.dtype));
+  if (!condition)
+    fail(where, rule, shape_text(a), " ", name(a.dtype), " vs ", shape_text(b), " ", name(b.dtype));
 }
 
 void require_same_shape(std::string_view where, const ConstMatrixView& a, const ConstMatrixView& b) {
@@ -111,13 +112,15 @@ class CpuBackend final : public Backend {
   explicit CpuBackend(int threads) { set_threads(threads); }
 
   std::string description() const override {
-    return "cpu: " + blas_description() + ", " + std::to_string(threads_) + (threads_ == 1 ? " thread" : " threads");
+    return "cpu: " + blas_description() + ", " + std::to_string(threads_) +
+           (threads_ == 1 ? " thread" : " threads");
   }
 
   void set_threads(int threads) override {
     if (threads < 1) fail("CpuBackend::set_threads", "At least one thread is needed: ", threads);
     if (threads > 1) {
-      while (workers_.size() < static_cast<std::size_t>(threads)) workers_.push_back(std::make_unique<CpuBackend>(1));
+      while (workers_.size() < static_cast<std::size_t>(threads))
+        workers_.push_back(std::make_unique<CpuBackend>(1));
     }
     threads_ = threads;
   }
@@ -153,6 +156,44 @@ class CpuBackend final : public Backend {
     require_vector("power_scales", h, d);
     cpu::power_scales(h, target, exponent, cut, d);
   }
+  void odds_step(ConstMatrixView h, MatrixView d) override {
+    require_vector("odds_step", h, h);
+    require_vector("odds_step", h, d);
+    cpu::odds_step(h, d);
+  }
+  void tyler_step(ConstMatrixView h, MatrixView d) override {
+    require_vector("tyler_step", h, h);
+    require_vector("tyler_step", h, d);
+    cpu::tyler_step(h, d);
+  }
+  double spread(ConstMatrixView h, ConstMatrixView d) override {
+    require_vector("spread", h, h);
+    require_vector("spread", h, d);
+    return cpu::spread(h, d);
+  }
+  void adopt_scales(ConstMatrixView e, MatrixView d) override {
+    require_vector("adopt_scales", e, e);
+    require_vector("adopt_scales", e, d);
+    cpu::adopt_scales(e, d);
+  }
+  void resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView p,
+                      MatrixView q) override {
+    require_resolvent("resolvent_sums", y, s, lam);
+    require_vector("resolvent_sums", y, p);
+    require_vector("resolvent_sums", y, q);
+    cpu::resolvent_sums(y, s, lam, p, q);
+  }
+  void resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView w) override {
+    require_resolvent("resolvent", y, s, lam);
+    require_same_shape("resolvent", y, w);
+    cpu::resolvent(y, s, lam, w);
+  }
+  void resolvent_newton(ConstMatrixView p, ConstMatrixView q, double target, double floor,
+                        MatrixView x) override {
+    require_vector("resolvent_newton", p, q);
+    require_vector("resolvent_newton", p, x);
+    cpu::resolvent_newton(p, q, target, floor, x);
+  }
   void fill(double value, MatrixView y) override { cpu::fill(value, y); }
   void normalize(ConstMatrixView x, MatrixView y) override {
     require_same_shape("normalize", x, y);
@@ -161,8 +202,10 @@ class CpuBackend final : public Backend {
 
   void multiply(double alpha, ConstMatrixView a, ConstMatrixView b, double beta, MatrixView c) override {
     require(a.cols == b.rows && a.batch == b.batch, "multiply", "Inner sizes differ: ", a, b);
-    require(c.rows == a.rows && c.cols == b.cols && c.batch == a.batch, "multiply", "Result shape differs: ", a, c);
-    require(a.dtype == b.dtype && a.dtype == c.dtype && a.dtype != DType::bf16, "multiply", "Types differ: ", a, c);
+    require(c.rows == a.rows && c.cols == b.cols && c.batch == a.batch, "multiply",
+            "Result shape differs: ", a, c);
+    require(a.dtype == b.dtype && a.dtype == c.dtype && a.dtype != DType::bf16, "multiply",
+            "Types differ: ", a, c);
     use_threads();
     const Operand A = operand(a), B = operand(b), C = operand(c);
     visit_float(c.dtype, [&]<class T>(T) {
@@ -182,10 +225,45 @@ class CpuBackend final : public Backend {
     const blas::Op op = X.order == S.order ? blas::Op::transpose : blas::Op::none;
     visit_float(s.dtype, [&]<class T>(T) {
       for (Index i = 0; i < s.batch; ++i) {
-        blas::syrk<T>(S.order, op, s.rows, x.rows, elements<T>(x, i), X.leading, elements<T>(s, i), S.leading);
+        blas::syrk<T>(S.order, op, s.rows, x.rows, elements<T>(x, i), X.leading, elements<T>(s, i),
+                      S.leading);
       }
     });
     cpu::mirror_upper(s);
+  }
+
+  double cholesky(MatrixView s) override {
+    require(s.rows == s.cols && s.batch == 1 && s.dtype != DType::bf16, "cholesky",
+            "One square matrix is needed: ", s, s);
+    require_column_major("cholesky", s);
+    use_threads();
+    double ratio = 0;
+    visit_float(s.dtype, [&]<class T>(T) {
+      const Index ld = operand(s).leading;
+      T* r = elements<T>(s, 0);
+      if (blas::potrf<T>(s.rows, r, ld) != 0) return;
+      T smallest = r[0], largest_value = r[0];
+      for (Index i = 1; i < s.rows; ++i) {
+        smallest = std::min(smallest, r[i * ld + i]);
+        largest_value = std::max(largest_value, r[i * ld + i]);
+      }
+      ratio = static_cast<double>(smallest) / static_cast<double>(largest_value);
+    });
+    return ratio;
+  }
+
+  void divide_by_upper(ConstMatrixView r, MatrixView x) override {
+    require(r.rows == x.cols && r.cols == x.cols && r.batch == x.batch, "divide_by_upper",
+            "Shapes do not fit: ", r, x);
+    require(r.dtype == x.dtype && r.dtype != DType::bf16, "divide_by_upper", "Types differ: ", r, x);
+    require_column_major("divide_by_upper", r);
+    use_threads();
+    const Operand R = operand(r), X = operand(x);
+    visit_float(x.dtype, [&]<class T>(T) {
+      for (Index i = 0; i < x.batch; ++i) {
+        blas::trsm<T>(X.order, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i), X.leading);
+      }
+    });
   }
 
   void symmetric_eigen(MatrixView s, MatrixView w) override {
@@ -199,8 +277,9 @@ class CpuBackend final : public Backend {
     visit_float(s.dtype, [&]<class T>(T) {
       auto* work = reinterpret_cast<T*>(arena_.take(work_size * Index{sizeof(T)}));
       for (Index i = 0; i < s.batch; ++i) {
-        converged("symmetric_eigen", s,
-                  blas::syevd<T>(n, elements<T>(s, i), elements<T>(w, i), work, work_size, iwork, iwork_size));
+        converged(
+            "symmetric_eigen", s,
+            blas::syevd<T>(n, elements<T>(s, i), elements<T>(w, i), work, work_size, iwork, iwork_size));
       }
     });
   }
@@ -208,8 +287,10 @@ class CpuBackend final : public Backend {
   void svd(MatrixView x, MatrixView u, MatrixView s, MatrixView v) override {
     const Index m = x.rows, n = x.cols;
     require(m >= n && same_shape(x, u), "svd", "A tall matrix and its like are needed: ", x, u);
-    require(v.rows == n && v.cols == n && layout_of(v) == Layout::row_major, "svd", "V is n x n by rows: ", x, v);
-    require(s.rows == n && s.cols == 1 && s.dtype == x.dtype, "svd", "One number per column is needed: ", x, s);
+    require(v.rows == n && v.cols == n && layout_of(v) == Layout::row_major, "svd", "V is n x n by rows: ", x,
+            v);
+    require(s.rows == n && s.cols == 1 && s.dtype == x.dtype, "svd", "One number per column is needed: ", x,
+            s);
     require_column_major("svd", x);
     require_column_major("svd", u);
     use_threads();
@@ -218,8 +299,8 @@ class CpuBackend final : public Backend {
     visit_float(x.dtype, [&]<class T>(T) {
       const Index ld = operand(x).leading, ldu = operand(u).leading, ldv = std::max(n, v.row_stride);
       T wanted = 0;
-      blas::gesdd<T>(m, n, elements<T>(x, 0), ld, elements<T>(s, 0), elements<T>(u, 0), ldu, elements<T>(v, 0), ldv,
-                     &wanted, -1, iwork);
+      blas::gesdd<T>(m, n, elements<T>(x, 0), ld, elements<T>(s, 0), elements<T>(u, 0), ldu,
+                     elements<T>(v, 0), ldv, &wanted, -1, iwork);
       const auto work_size = static_cast<Index>(wanted);
       auto* work = reinterpret_cast<T*>(arena_.take(work_size * Index{sizeof(T)}));
       for (Index i = 0; i < x.batch; ++i) {
@@ -241,6 +322,7 @@ class CpuBackend final : public Backend {
   }
   bool all_finite(ConstMatrixView x) override { return cpu::all_finite(x); }
   double largest(ConstMatrixView x) override { return cpu::largest(x); }
+  double smallest(ConstMatrixView x) override { return cpu::smallest(x); }
   void download(ConstMatrixView x, std::span<double> values) override {
     if (static_cast<Index>(values.size()) != x.rows * x.cols * x.batch) {
       fail("download", "Sizes differ: ", shape_text(x), " vs ", values.size());
@@ -287,10 +369,16 @@ class CpuBackend final : public Backend {
   static void require_column_major(std::string_view where, const ConstMatrixView& x) {
     if (x.row_stride != 1) fail(where, "A column-major matrix is needed, its row stride is ", x.row_stride);
   }
+  static void require_resolvent(std::string_view where, const ConstMatrixView& y, const ConstMatrixView& s,
+                                const ConstMatrixView& lam) {
+    require_vector(where, transposed(y), s);
+    require_vector(where, y, lam);
+    require(s.dtype == DType::f64 && lam.dtype == DType::f64, where, "float64 numbers are needed: ", s, lam);
+  }
   static void converged(std::string_view where, const ConstMatrixView& x, blas::Int info) {
     if (info == 0) return;
-    throw std::runtime_error("[aurora::" + std::string(where) + "] LAPACK did not converge: " + shape_text(x) +
-                             ", info " + std::to_string(info));
+    throw std::runtime_error("[aurora::" + std::string(where) + "] LAPACK did not converge: " +
+                             shape_text(x) + ", info " + std::to_string(info));
   }
 
   int threads_ = 1;

@@ -28,23 +28,25 @@ CBLAS_TRANSPOSE cblas(Op op) { return op == Op::none ? CblasNoTrans : CblasTrans
 template <>
 void gemm(Order order, Op op_a, Op op_b, Index m, Index n, Index k, float alpha, const float* a, Index lda,
           const float* b, Index ldb, float beta, float* c, Index ldc) {
-  cblas_sgemm(cblas(order), cblas(op_a), cblas(op_b), narrow(m), narrow(n), narrow(k), alpha, a, narrow(lda), b,
-              narrow(ldb), beta, c, narrow(ldc));
+  cblas_sgemm(cblas(order), cblas(op_a), cblas(op_b), narrow(m), narrow(n), narrow(k), alpha, a, narrow(lda),
+              b, narrow(ldb), beta, c, narrow(ldc));
 }
 template <>
 void gemm(Order order, Op op_a, Op op_b, Index m, Index n, Index k, double alpha, const double* a, Index lda,
           const double* b, Index ldb, double beta, double* c, Index ldc) {
-  cblas_dgemm(cblas(order), cblas(op_a), cblas(op_b), narrow(m), narrow(n), narrow(k), alpha, a, narrow(lda), b,
-              narrow(ldb), beta, c, narrow(ldc));
+  cblas_dgemm(cblas(order), cblas(op_a), cblas(op_b), narrow(m), narrow(n), narrow(k), alpha, a, narrow(lda),
+              b, narrow(ldb), beta, c, narrow(ldc));
 }
 
 template <>
 void syrk(Order order, Op op, Index n, Index k, const float* a, Index lda, float* c, Index ldc) {
-  cblas_ssyrk(cblas(order), CblasUpper, cblas(op), narrow(n), narrow(k), 1.0F, a, narrow(lda), 0.0F, c, narrow(ldc));
+  cblas_ssyrk(cblas(order), CblasUpper, cblas(op), narrow(n), narrow(k), 1.0F, a, narrow(lda), 0.0F, c,
+              narrow(ldc));
 }
 template <>
 void syrk(Order order, Op op, Index n, Index k, const double* a, Index lda, double* c, Index ldc) {
-  cblas_dsyrk(cblas(order), CblasUpper, cblas(op), narrow(n), narrow(k), 1.0, a, narrow(lda), 0.0, c, narrow(ldc));
+  cblas_dsyrk(cblas(order), CblasUpper, cblas(op), narrow(n), narrow(k), 1.0, a, narrow(lda), 0.0, c,
+              narrow(ldc));
 }
 
 #ifdef AURORA_BLAS_MKL
@@ -52,6 +54,43 @@ void syrk(Order order, Op op, Index n, Index k, const double* a, Index lda, doub
 #else
 #define AURORA_LAPACK(name) LAPACK_##name
 #endif
+
+template <>
+Int potrf(Index n, float* a, Index lda) {
+  const Int order = narrow(n), ld = narrow(lda);
+  Int info = 0;
+  AURORA_LAPACK(spotrf)("U", &order, a, &ld, &info);
+  return info;
+}
+template <>
+Int potrf(Index n, double* a, Index lda) {
+  const Int order = narrow(n), ld = narrow(lda);
+  Int info = 0;
+  AURORA_LAPACK(dpotrf)("U", &order, a, &ld, &info);
+  return info;
+}
+
+// Row-major x is x' by columns: x r^-1 is then r'^-1 x' from the left.
+template <>
+void trsm(Order order, Index m, Index n, const float* r, Index ldr, float* x, Index ldx) {
+  if (order == Order::column) {
+    cblas_strsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, narrow(m), narrow(n), 1.0F,
+                r, narrow(ldr), x, narrow(ldx));
+  } else {
+    cblas_strsm(CblasColMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, narrow(n), narrow(m), 1.0F, r,
+                narrow(ldr), x, narrow(ldx));
+  }
+}
+template <>
+void trsm(Order order, Index m, Index n, const double* r, Index ldr, double* x, Index ldx) {
+  if (order == Order::column) {
+    cblas_dtrsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, narrow(m), narrow(n), 1.0,
+                r, narrow(ldr), x, narrow(ldx));
+  } else {
+    cblas_dtrsm(CblasColMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, narrow(n), narrow(m), 1.0, r,
+                narrow(ldr), x, narrow(ldx));
+  }
+}
 
 template <>
 Int syevd(Index n, float* a, float* w, float* work, Index work_size, Int* iwork, Index iwork_size) {
@@ -69,8 +108,8 @@ Int syevd(Index n, double* a, double* w, double* work, Index work_size, Int* iwo
 }
 
 template <>
-Int gesdd(Index m, Index n, float* a, Index lda, float* s, float* u, Index ldu, float* vt, Index ldvt, float* work,
-          Index work_size, Int* iwork) {
+Int gesdd(Index m, Index n, float* a, Index lda, float* s, float* u, Index ldu, float* vt, Index ldvt,
+          float* work, Index work_size, Int* iwork) {
   const Int rows = narrow(m), cols = narrow(n), a_ld = narrow(lda), u_ld = narrow(ldu), v_ld = narrow(ldvt),
             size = narrow(work_size);
   Int info = 0;
@@ -89,8 +128,8 @@ Int gesdd(Index m, Index n, double* a, Index lda, double* s, double* u, Index ld
 
 #ifdef AURORA_BLAS_MKL
 
-// MKL asks this before it looks at what instructions the CPU has, and gives other makers' CPUs kernels of half the width.
-// Answering yes lets CPUID alone decide: docs/decisions/0002-mkl-on-other-cpus.md.
+// MKL asks this before it looks at what instructions the CPU has, and gives other makers' CPUs kernels of
+// half the width. Answering yes lets CPUID alone decide: docs/decisions/0002-mkl-on-other-cpus.md.
 extern "C" int mkl_serv_intel_cpu_true() { return 1; }
 
 void set_threads(int threads) {
@@ -113,10 +152,14 @@ namespace aurora {
 namespace {
 std::string_view kernel() {
   switch (mkl_cbwr_get_auto_branch()) {
-    case MKL_CBWR_AVX512: return "AVX-512";
-    case MKL_CBWR_AVX512_E1: return "AVX-512 with DL Boost";
-    case MKL_CBWR_AVX2: return "AVX2";
-    default: return "SSE";
+    case MKL_CBWR_AVX512:
+      return "AVX-512";
+    case MKL_CBWR_AVX512_E1:
+      return "AVX-512 with DL Boost";
+    case MKL_CBWR_AVX2:
+      return "AVX2";
+    default:
+      return "SSE";
   }
 }
 }  // namespace
@@ -124,8 +167,8 @@ std::string_view kernel() {
 std::string blas_description() {
   MKLVersion version;
   mkl_get_version(&version);
-  return "oneMKL " + std::to_string(version.MajorVersion) + "." + std::to_string(version.UpdateVersion) + " (" +
-         std::string(kernel()) + ")";
+  return "oneMKL " + std::to_string(version.MajorVersion) + "." + std::to_string(version.UpdateVersion) +
+         " (" + std::string(kernel()) + ")";
 }
 
 std::string blas_warning() {

@@ -1,0 +1,581 @@
+#include "aurora/torch/optimizer.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/serialize/input-archive.h>
+#include <torch/serialize/output-archive.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "../error.hpp"
+#include "module_routing.hpp"
+
+namespace aurora::optim {
+namespace {
+
+using at::Tensor;
+using torch::optim::OptimizerParamGroup;
+
+bool is_adamw(const OptimizerOptions& rule) { return std::holds_alternative<AdamWOptions>(rule); }
+
+GroupOptions& options_of(OptimizerParamGroup& group) {
+  auto* options = dynamic_cast<GroupOptions*>(&group.options());
+  if (options == nullptr) fail("optim", "Options of a group must be aurora::optim::GroupOptions");
+  return *options;
+}
+
+/// A parameter and where it stands, for messages.
+struct Place {
+  const Tensor& parameter;
+  const GroupOptions& options;
+  std::size_t group, index;
+};
+
+template <class... Values>
+[[noreturn]] void fail_at(const Place& place, const Values&... rule) {
+  std::ostringstream text;
+  (text << ... << rule);
+  fail("optim", text.str(), ": group ", place.group, ", parameter ", place.index, ", shape ",
+       place.parameter.sizes(), ", rule ", name(place.options.rule));
+}
+
+bool has_type(const Tensor& tensor) {
+  const auto type = tensor.scalar_type();
+  return type == at::kFloat || type == at::kDouble || type == at::kBFloat16;
+}
+
+DType dtype_of(const Tensor& tensor) {
+  const auto type = tensor.scalar_type();
+  return type == at::kDouble ? DType::f64 : type == at::kFloat ? DType::f32 : DType::bf16;
+}
+
+at::ScalarType state_type(const Tensor& parameter) {
+  return parameter.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+/// A tensor like the parameter in shape, and in strides where the parameter has no holes.
+Tensor zeros_like(const Tensor& parameter, at::ScalarType type) {
+  return at::zeros_like(parameter, parameter.options().dtype(type).requires_grad(false),
+                        at::MemoryFormat::Preserve);
+}
+
+Dimensions dimensions_at(const Place& place) {
+  const auto& dimensions = place.options.dimensions;
+  if (dimensions.empty()) return default_dimensions(static_cast<std::size_t>(place.parameter.dim()));
+  if (place.index >= dimensions.size()) {
+    fail_at(place, "A group needs the dimensions of all its parameters or of none, not of ",
+            dimensions.size());
+  }
+  return dimensions[place.index];
+}
+
+std::vector<MatrixView> matrices(const Tensor& tensor, const Dimensions& dimensions) {
+  // The views of a gradient become ConstMatrixView: nothing is written through this pointer.
+  return matrix_views(const_cast<void*>(tensor.const_data_ptr()), dtype_of(tensor), tensor.sizes(),
+                      tensor.strides(), dimensions);
+}
+
+/// All elements of a tensor without holes, in the order of its memory.
+MatrixView flat(const Tensor& tensor) {
+  return {.data = const_cast<void*>(tensor.const_data_ptr()),
+          .rows = 1,
+          .cols = tensor.numel(),
+          .row_stride = tensor.numel(),
+          .dtype = dtype_of(tensor)};
+}
+
+/// The rows x 1 views of a row state, one for each of the parameter's matrices.
+std::vector<MatrixView> row_views(const Tensor& row_state, std::span<const MatrixView> weights) {
+  std::vector<MatrixView> views;
+  auto* data = static_cast<std::byte*>(row_state.mutable_data_ptr());
+  for (const auto& weight : weights) {
+    views.push_back(
+        {.data = data, .rows = weight.rows, .cols = 1, .row_stride = 1, .dtype = dtype_of(row_state)});
+    data += weight.rows * byte_size(dtype_of(row_state));
+  }
+  return views;
+}
+
+void require_steppable(const Place& place) {
+  const Tensor& parameter = place.parameter;
+  if (!parameter.defined()) {
+    fail("optim", "A parameter is undefined: group ", place.group, ", parameter ", place.index);
+  }
+  if (parameter.layout() != at::kStrided)
+    fail_at(place, "Parameters must be dense, not ", parameter.layout());
+  if (!parameter.device().is_cpu())
+    fail_at(place, "Parameters must be on the CPU, not on ", parameter.device());
+  if (!has_type(parameter)) {
+    fail_at(place, "Parameters must be float32, float64 or bfloat16, not ", parameter.scalar_type());
+  }
+  if (is_adamw(place.options.rule)) {
+    if (!parameter.is_non_overlapping_and_dense())
+      fail_at(place, "AdamW needs parameters without gaps in memory");
+    return;
+  }
+  if (parameter.dim() < 2) {
+    fail_at(place, "Parameters with fewer than two dimensions belong to AdamW (a group with AdamWOptions)");
+  }
+  for (const auto& matrix : matrices(parameter, dimensions_at(place))) {
+    if (matrix.rows < 2 || matrix.cols < 2) {
+      fail_at(place, "Matrices with a side of length ", std::min(matrix.rows, matrix.cols),
+              " belong to AdamW (a group with AdamWOptions)");
+    }
+  }
+}
+
+/// Makes the tensors that the rule needs and that are not there yet.
+void complete_state(const Place& place, ParameterState& state) {
+  const Tensor& parameter = place.parameter;
+  const auto type = state_type(parameter);
+  if (is_adamw(place.options.rule)) {
+    if (state.exp_avg.defined()) return;
+    state.exp_avg = zeros_like(parameter, type);
+    state.exp_avg_sq = zeros_like(parameter, type);
+    state.step = 0;
+    return;
+  }
+  if (!state.momentum_buffer.defined()) state.momentum_buffer = zeros_like(parameter, type);
+  if (!state.row_state.defined() && !row_state_name(place.options.rule).empty()) {
+    Index rows = 0;
+    for (const auto& matrix : matrices(parameter, dimensions_at(place))) rows += matrix.rows;
+    state.row_state = at::zeros({rows, 1}, state.momentum_buffer.options());
+  }
+}
+
+using StateMap = ska::flat_hash_map<void*, std::unique_ptr<torch::optim::OptimizerParamState>>;
+
+/// The state of a parameter, made if it has none yet.
+ParameterState& state_at(StateMap& states, const Place& place) {
+  auto& state = states[place.parameter.unsafeGetTensorImpl()];
+  if (state == nullptr) state = std::make_unique<ParameterState>();
+  auto& own = dynamic_cast<ParameterState&>(*state);
+  complete_state(place, own);
+  return own;
+}
+
+/// The gradient of a parameter, in strides that go with the parameter's; undefined where there is none.
+Tensor gradient_of(const Place& place) {
+  const Tensor& parameter = place.parameter;
+  const Tensor& gradient = parameter.grad();
+  if (!gradient.defined()) return {};
+  if (gradient.layout() != at::kStrided) fail_at(place, "Gradients must be dense, not ", gradient.layout());
+  if (!has_type(gradient)) {
+    fail_at(place, "Gradients must be float32, float64 or bfloat16, not ", gradient.scalar_type());
+  }
+  if (gradient.strides() == parameter.strides() && !gradient.is_neg()) return gradient;
+  return zeros_like(parameter, gradient.scalar_type()).copy_(gradient);
+}
+
+/// A parameter that this step changes.
+struct Due {
+  Place place;
+  Tensor gradient;
+  ParameterState* state = nullptr;
+};
+
+template <class From, class To>
+void append(const std::vector<From>& views, std::vector<To>& all) {
+  all.insert(all.end(), views.begin(), views.end());
+}
+
+/// Matrices of one shape, stepped together.
+struct MatrixBatch {
+  std::vector<ConstMatrixView> gradients;
+  std::vector<MatrixView> momentum_buffers, row_states, weights, directions;
+};
+
+/// Parameters that have seen equally many steps.
+struct AdamWBatch {
+  std::vector<ConstMatrixView> gradients;
+  std::vector<MatrixView> exp_avgs, exp_avg_sqs, weights;
+};
+
+constexpr const char* kArchiveFormat = "aurora-optimizer-1";
+
+template <class State, class Visit>
+void for_each_tensor(State& state, Visit&& visit) {
+  visit("momentum_buffer", state.momentum_buffer);
+  visit("row_state", state.row_state);
+  visit("exp_avg", state.exp_avg);
+  visit("exp_avg_sq", state.exp_avg_sq);
+}
+
+std::int64_t read_count(torch::serialize::InputArchive& archive, const std::string& key) {
+  c10::IValue value;
+  if (!archive.try_read(key, value) || !value.isInt()) fail("optim", "The archive lacks the number ", key);
+  return value.toInt();
+}
+
+void require_equal_count(const std::string& what, std::int64_t saved, std::size_t own) {
+  if (saved != static_cast<std::int64_t>(own)) {
+    fail("optim", "The archive has another number of ", what, ": ", saved, " vs ", own);
+  }
+}
+
+/// Fills the tensors that the rule of `place` needs, in their own strides.
+void copy_tensors(const Place& place, const ParameterState& saved, ParameterState& state) {
+  std::vector<const Tensor*> from;
+  for_each_tensor(saved, [&](const char*, const Tensor& tensor) { from.push_back(&tensor); });
+  std::size_t next = 0;
+  for_each_tensor(state, [&](const char* key, Tensor& to) {
+    const Tensor& tensor = *from[next++];
+    if (!to.defined()) return;
+    if (!tensor.defined()) fail_at(place, "The archive has no ", key);
+    if (tensor.sizes() != to.sizes() || tensor.scalar_type() != to.scalar_type()) {
+      fail_at(place, "The archive has another ", key, ": ", tensor.scalar_type(), " ", tensor.sizes(), " vs ",
+              to.scalar_type(), " ", to.sizes());
+    }
+    to.copy_(tensor);
+  });
+}
+
+}  // namespace
+
+void GroupOptions::serialize(torch::serialize::OutputArchive& archive) const {
+  archive.write("rule", c10::IValue(std::string(name(rule))));
+  c10::List<std::string> values;
+  for (const auto& hyperparameter : hyperparameters(rule)) {
+    values.push_back(hyperparameter.name + "=" + hyperparameter.value);
+  }
+  archive.write("hyperparameters", c10::IValue(values));
+  // Per parameter: the four lengths, then the four lists.
+  c10::List<std::int64_t> numbers;
+  for (const auto& [batch, rows, cols, row_blocks] : dimensions) {
+    for (const auto length : {batch.size(), rows.size(), cols.size(), row_blocks.size()}) {
+      numbers.push_back(static_cast<std::int64_t>(length));
+    }
+    for (const auto* axes : {&batch, &rows, &cols}) {
+      for (const int axis : *axes) numbers.push_back(axis);
+    }
+    for (const Index block : row_blocks) numbers.push_back(block);
+  }
+  archive.write("dimensions", c10::IValue(numbers));
+}
+
+void GroupOptions::serialize(torch::serialize::InputArchive& archive) {
+  c10::IValue rule_name, values, numbers;
+  archive.read("rule", rule_name);
+  archive.read("hyperparameters", values);
+  archive.read("dimensions", numbers);
+
+  aurora::OptimizerOptions read_rule = optimizer_options(rule_name.toStringRef());
+  for (const auto& value : values.toListRef()) {
+    const std::string& text = value.toStringRef();
+    const auto equals = text.find('=');
+    if (equals == std::string::npos) fail("optim", "A saved hyperparameter is not name=value: ", text);
+    set_hyperparameter(read_rule, text.substr(0, equals), text.substr(equals + 1));
+  }
+
+  std::vector<Dimensions> read_dimensions;
+  const std::vector<std::int64_t> all = numbers.toIntVector();
+  for (std::size_t at = 0; at < all.size();) {
+    const auto take = [&](std::size_t count) {
+      if (count > all.size() - at) fail("optim", "Saved dimensions end early: ", all.size(), " numbers");
+      at += count;
+      return std::span(all).subspan(at - count, count);
+    };
+    const auto lengths = take(4);
+    const auto axes = [&](std::size_t which) {
+      std::vector<int> list;
+      for (const auto axis : take(static_cast<std::size_t>(lengths[which])))
+        list.push_back(static_cast<int>(axis));
+      return list;
+    };
+    Dimensions& read = read_dimensions.emplace_back();
+    read.batch = axes(0);
+    read.rows = axes(1);
+    read.cols = axes(2);
+    const auto blocks = take(static_cast<std::size_t>(lengths[3]));
+    read.row_blocks.assign(blocks.begin(), blocks.end());
+  }
+  rule = std::move(read_rule);
+  dimensions = std::move(read_dimensions);
+}
+
+double GroupOptions::get_lr() const {
+  return std::visit([](const auto& options) { return options.lr; }, rule);
+}
+
+void GroupOptions::set_lr(double lr) {
+  aurora::OptimizerOptions changed = rule;
+  std::visit([lr](auto& options) { options.lr = lr; }, changed);
+  validate(changed);
+  rule = changed;
+}
+
+void ParameterState::serialize(torch::serialize::OutputArchive& archive) const {
+  archive.write("step", c10::IValue(step));
+  for_each_tensor(*this, [&](const char* key, const Tensor& tensor) {
+    if (tensor.defined()) archive.write(key, tensor, /*is_buffer=*/true);
+  });
+}
+
+void ParameterState::serialize(torch::serialize::InputArchive& archive) {
+  step = read_count(archive, "step");
+  for_each_tensor(*this, [&](const char* key, Tensor& tensor) {
+    if (!archive.try_read(key, tensor, /*is_buffer=*/true)) tensor.reset();
+  });
+}
+
+struct SpectralOptimizer::Impl {
+  std::unique_ptr<Backend> backend = make_cpu_backend();
+  std::int64_t skipped_steps = 0, skipped_in_a_row = 0;
+  std::vector<RoutedParameter> routing;
+  bool keep_directions = false;
+  std::unordered_map<const void*, Tensor> kept_directions;
+
+  bool all_finite(const std::vector<std::vector<Due>>& due) {
+    std::vector<ConstMatrixView> gradients;
+    for (const auto& group : due) {
+      for (const auto& [place, gradient, state] : group) {
+        if (gradient.is_non_overlapping_and_dense()) {
+          gradients.push_back(flat(gradient));
+        } else {
+          append(matrices(gradient, dimensions_at(place)), gradients);
+        }
+      }
+    }
+    return aurora::all_finite(*backend, gradients);
+  }
+
+  void step_group(const AdamWOptions& options, const std::vector<Due>& due) {
+    std::map<std::int64_t, AdamWBatch> batches;
+    for (const auto& [place, gradient, state] : due) {
+      AdamWBatch& batch = batches[state->step];
+      batch.gradients.push_back(flat(gradient));
+      batch.exp_avgs.push_back(flat(state->exp_avg));
+      batch.exp_avg_sqs.push_back(flat(state->exp_avg_sq));
+      batch.weights.push_back(flat(place.parameter));
+    }
+    for (const auto& [steps, batch] : batches) {
+      adamw_update(*backend, options, steps,
+                   {batch.gradients, batch.exp_avgs, batch.exp_avg_sqs, batch.weights});
+    }
+  }
+
+  template <MatrixOptions Options>
+  void step_group(const Options& options, const std::vector<Due>& due) {
+    std::map<std::tuple<Index, Index, DType>, MatrixBatch> batches;
+    for (const auto& [place, gradient, state] : due) {
+      const Dimensions dimensions = dimensions_at(place);
+      const auto weights = matrices(place.parameter, dimensions);
+      const auto gradients = matrices(gradient, dimensions);
+      const auto momentum_buffers = matrices(state->momentum_buffer, dimensions);
+      std::vector<MatrixView> row_states, directions;
+      if (state->row_state.defined()) row_states = row_views(state->row_state, weights);
+      if (keep_directions) directions = matrices(direction_buffer(place.parameter), dimensions);
+      for (std::size_t i = 0; i < weights.size(); ++i) {
+        MatrixBatch& batch = batches[{weights[i].rows, weights[i].cols, momentum_buffers[i].dtype}];
+        batch.weights.push_back(weights[i]);
+        batch.gradients.push_back(gradients[i]);
+        batch.momentum_buffers.push_back(momentum_buffers[i]);
+        if (!row_states.empty()) batch.row_states.push_back(row_states[i]);
+        if (!directions.empty()) batch.directions.push_back(directions[i]);
+      }
+    }
+    const auto direction = aurora::direction_of(options);
+    for (const auto& [shape, batch] : batches) {
+      update_weights(
+          *backend, step_options(options), direction_ref(direction),
+          {batch.gradients, batch.momentum_buffers, batch.row_states, batch.weights, batch.directions});
+    }
+  }
+
+  Tensor& direction_buffer(const Tensor& parameter) {
+    Tensor& direction = kept_directions[parameter.unsafeGetTensorImpl()];
+    if (!direction.defined()) direction = zeros_like(parameter, state_type(parameter));
+    return direction;
+  }
+};
+
+SpectralOptimizer::SpectralOptimizer(const std::vector<OptimizerParamGroup>& groups,
+                                     std::unique_ptr<GroupOptions> defaults)
+    // The base would call its own add_param_group, so it gets no groups.
+    : Optimizer(std::vector<OptimizerParamGroup>{}, std::move(defaults)), impl_(std::make_unique<Impl>()) {
+  for (const auto& group : groups) add_param_group(group);
+}
+
+SpectralOptimizer::SpectralOptimizer(const torch::nn::Module& module, OptimizerOptions rule,
+                                     AdamWOptions adamw, std::span<const RoutePattern> patterns)
+    : SpectralOptimizer({}, std::make_unique<GroupOptions>(rule)) {
+  auto [parameters, routing] = routed(module, patterns);
+  std::vector<Tensor> by_rule, by_adamw;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    (is_adamw(rule) || routing[i].route == Route::matrix ? by_rule : by_adamw).push_back(parameters[i]);
+  }
+  add_param_group({std::move(by_rule), std::make_unique<GroupOptions>(rule)});
+  if (!is_adamw(rule)) add_param_group({std::move(by_adamw), std::make_unique<GroupOptions>(adamw)});
+  impl_->routing = std::move(routing);
+}
+
+SpectralOptimizer::~SpectralOptimizer() = default;
+
+void SpectralOptimizer::add_param_group(const OptimizerParamGroup& group) {
+  OptimizerParamGroup added = group;
+  if (!added.has_options()) added.set_options(defaults_->clone());
+  const GroupOptions& options = options_of(added);
+  validate(options.rule);
+  std::unordered_set<const void*> known;
+  for (const auto& other : param_groups_) {
+    for (const auto& parameter : other.params()) known.insert(parameter.unsafeGetTensorImpl());
+  }
+  for (std::size_t i = 0; i < added.params().size(); ++i) {
+    const Place place{added.params()[i], options, param_groups_.size(), i};
+    require_steppable(place);
+    if (!known.insert(place.parameter.unsafeGetTensorImpl()).second)
+      fail_at(place, "A parameter is given twice");
+  }
+  if (!options.dimensions.empty() && options.dimensions.size() != added.params().size()) {
+    fail("optim",
+         "A group needs the dimensions of all its parameters or of none: ", options.dimensions.size(),
+         " for ", added.params().size());
+  }
+  Optimizer::add_param_group(added);
+  param_groups_.back().set_options(std::make_unique<GroupOptions>(options));
+}
+
+Tensor SpectralOptimizer::step(LossClosure closure) {
+  Tensor loss;
+  if (closure != nullptr) {
+    const at::AutoGradMode with_gradients(true);
+    loss = closure();
+  }
+  const at::NoGradGuard no_gradients;
+  impl_->backend->set_threads(at::get_num_threads());
+
+  std::vector<std::vector<Due>> due(param_groups_.size());
+  for (std::size_t g = 0; g < due.size(); ++g) {
+    const GroupOptions& options = options_of(param_groups_[g]);
+    validate(options.rule);
+    const auto& parameters = param_groups_[g].params();
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      const Place place{parameters[i], options, g, i};
+      require_steppable(place);
+      Tensor gradient = gradient_of(place);
+      if (gradient.defined() && gradient.numel() > 0) due[g].push_back({place, std::move(gradient)});
+    }
+  }
+
+  if (!impl_->all_finite(due)) {
+    ++impl_->skipped_steps;
+    ++impl_->skipped_in_a_row;
+    return loss;
+  }
+  impl_->skipped_in_a_row = 0;
+  for (auto& group : due) {
+    if (group.empty()) continue;
+    for (auto& [place, gradient, state] : group) {
+      state = &state_at(state_, place);
+      ++state->step;
+    }
+    std::visit([&](const auto& options) { impl_->step_group(options, group); },
+               group.front().place.options.rule);
+    // The weights were written through pointers: tell autograd, as an in-place operation would.
+    for (const auto& [place, gradient, state] : group) place.parameter.unsafeGetTensorImpl()->bump_version();
+  }
+  return loss;
+}
+
+ParameterState& SpectralOptimizer::state_of(const Tensor& parameter) {
+  const at::NoGradGuard no_gradients;
+  for (std::size_t g = 0; g < param_groups_.size(); ++g) {
+    const auto& parameters = param_groups_[g].params();
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      if (parameters[i].is_same(parameter))
+        return state_at(state_, {parameter, options_of(param_groups_[g]), g, i});
+    }
+  }
+  fail("optim", "A parameter is in no group of this optimizer: shape ", parameter.sizes());
+}
+
+void SpectralOptimizer::save(torch::serialize::OutputArchive& archive) const {
+  archive.write("format", c10::IValue(kArchiveFormat));
+  archive.write("skipped_steps", c10::IValue(impl_->skipped_steps));
+  archive.write("skipped_in_a_row", c10::IValue(impl_->skipped_in_a_row));
+  archive.write("groups", c10::IValue(static_cast<std::int64_t>(param_groups_.size())));
+  for (std::size_t g = 0; g < param_groups_.size(); ++g) {
+    torch::serialize::OutputArchive group(archive.compilation_unit()), options(archive.compilation_unit());
+    param_groups_[g].options().serialize(options);
+    group.write("options", options);
+    const auto& parameters = param_groups_[g].params();
+    group.write("parameters", c10::IValue(static_cast<std::int64_t>(parameters.size())));
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      const auto found = state_.find(parameters[i].unsafeGetTensorImpl());
+      if (found == state_.end()) continue;
+      torch::serialize::OutputArchive state(archive.compilation_unit());
+      found->second->serialize(state);
+      group.write("state" + std::to_string(i), state);
+    }
+    archive.write("group" + std::to_string(g), group);
+  }
+}
+
+void SpectralOptimizer::load(torch::serialize::InputArchive& archive) {
+  const at::NoGradGuard no_gradients;
+  c10::IValue format;
+  if (!archive.try_read("format", format) || !format.isString() || format.toStringRef() != kArchiveFormat) {
+    fail("optim", "The archive was not saved by an optimizer of aurora::optim");
+  }
+  const auto skipped = read_count(archive, "skipped_steps");
+  const auto skipped_now = read_count(archive, "skipped_in_a_row");
+  require_equal_count("groups", read_count(archive, "groups"), param_groups_.size());
+
+  std::vector<GroupOptions> options(param_groups_.size());
+  StateMap states;
+  for (std::size_t g = 0; g < param_groups_.size(); ++g) {
+    torch::serialize::InputArchive group, group_options;
+    archive.read("group" + std::to_string(g), group);
+    group.read("options", group_options);
+    options[g].serialize(group_options);
+    const auto& rule = options_of(param_groups_[g]).rule;
+    if (rule.index() != options[g].rule.index()) {
+      fail("optim", "The archive has another rule for group ", g, ": ", name(options[g].rule), " vs ",
+           name(rule));
+    }
+    const auto& parameters = param_groups_[g].params();
+    require_equal_count("parameters in group " + std::to_string(g), read_count(group, "parameters"),
+                        parameters.size());
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      const Place place{parameters[i], options[g], g, i};
+      require_steppable(place);
+      torch::serialize::InputArchive state;
+      if (!group.try_read("state" + std::to_string(i), state)) continue;
+      ParameterState saved;
+      saved.serialize(state);
+      ParameterState& made = state_at(states, place);
+      made.step = saved.step;
+      copy_tensors(place, saved, made);
+    }
+  }
+
+  for (std::size_t g = 0; g < param_groups_.size(); ++g) options_of(param_groups_[g]) = std::move(options[g]);
+  state_ = std::move(states);
+  set_skipped_steps(skipped, skipped_now);
+}
+
+std::int64_t SpectralOptimizer::skipped_steps() const { return impl_->skipped_steps; }
+std::int64_t SpectralOptimizer::skipped_in_a_row() const { return impl_->skipped_in_a_row; }
+void SpectralOptimizer::set_skipped_steps(std::int64_t ever, std::int64_t in_a_row) {
+  impl_->skipped_steps = ever;
+  impl_->skipped_in_a_row = in_a_row;
+}
+
+const std::vector<RoutedParameter>& SpectralOptimizer::routing() const { return impl_->routing; }
+
+void SpectralOptimizer::keep_directions(bool keep) { impl_->keep_directions = keep; }
+
+Tensor SpectralOptimizer::direction_of(const Tensor& parameter) const {
+  const auto found = impl_->kept_directions.find(parameter.unsafeGetTensorImpl());
+  return found == impl_->kept_directions.end() ? Tensor() : found->second;
+}
+
+}  // namespace aurora::optim
