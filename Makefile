@@ -1,0 +1,15 @@
+.PHONY: build demo test bench format
+build:
+	scripts/setup
+	cmake --preset release >/dev/null && cmake --build --preset release
+demo: build
+	.venv/bin/python scripts/demo
+test:
+	scripts/setup --test
+	cmake --preset release >/dev/null && cmake --build --preset release
+	ctest --preset release && .venv/bin/python -m pytest -q tests
+bench: build
+	bench/run
+format:
+	scripts/setup --dev
+	git ls-files -co --exclude-standard '*.cpp' '*.hpp' | xargs clang-format-14 -i

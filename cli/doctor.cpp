@@ -1,0 +1,102 @@
+#include <fmt/format.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <thread>
+#include <vector>
+
+#include "aurora/backend.hpp"
+#include "command.hpp"
+#include "terminal.hpp"
+#include "train.hpp"
+
+namespace aurora::cli {
+
+namespace {
+
+std::string cpu_model() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  }
+  return "unknown";
+}
+
+/// Cores this process may run on.
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+double memory_gib() {
+  return static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE)) /
+         (1 << 30);
+}
+
+std::string compiler() {
+#if defined(__clang__)
+  return fmt::format("clang {}", __clang_version__);
+#else
+  return fmt::format("g++ {}", __VERSION__);
+#endif
+}
+
+/// What keeps training here from the best there is.
+std::vector<std::string> shortcomings() {
+  std::vector<std::string> found;
+  if (const auto warning = blas_warning(); !warning.empty()) found.push_back(warning);
+  if (std::string_view(AURORA_BUILD_TYPE) != "Release") {
+    found.push_back(
+        fmt::format("a {} build is slow: configure with cmake --preset release", AURORA_BUILD_TYPE));
+  }
+  found.emplace_back("GPU training: this version trains on the CPU");
+  return found;
+}
+
+int doctor(bool json) {
+  const auto missing = shortcomings();
+  const std::vector<std::pair<std::string, std::string>> facts = {
+      {"version", AURORA_VERSION},
+      {"build", AURORA_BUILD_TYPE},
+      {"compiler", compiler()},
+      {"blas", blas_description()},
+      {"torch", trainer::torch_description().substr(std::string_view("torch ").size())},
+      {"cpu", cpu_model()},
+      {"cores", fmt::format("{} usable of {}", usable_cores(), sysconf(_SC_NPROCESSORS_ONLN))},
+      {"memory", fmt::format("{:.1f} GiB", memory_gib())},
+  };
+  if (json) {
+    nlohmann::ordered_json object;
+    for (const auto& [name, value] : facts) object[name] = value;
+    object["missing"] = missing;
+    fmt::print("{}\n", object.dump());
+    return kGood;
+  }
+  constexpr std::size_t kIndent = 10;
+  for (const auto& [name, value] : facts) {
+    std::string indented;
+    for (const char c : value) {
+      indented += c;
+      if (c == '\n') indented.append(kIndent, ' ');
+    }
+    fmt::print("{:<{}}{}\n", name, kIndent, indented);
+  }
+  for (const auto& line : missing) fmt::print("{:<{}}{}\n", "missing", kIndent, line);
+  return kGood;
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app, Command& chosen) {
+  CLI::App* command = app.add_subcommand("doctor", "build, BLAS, torch and machine, and what is missing");
+  const auto json = std::make_shared<bool>(false);
+  command->add_flag("--json", *json, "results as one JSON object");
+  command->callback([json, &chosen] { chosen = [json] { return doctor(*json); }; });
+}
+
+}  // namespace aurora::cli

@@ -1,0 +1,174 @@
+#include <fmt/format.h>
+
+#include <CLI/Error.hpp>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "aurora/backend.hpp"
+#include "aurora/optimizers.hpp"
+#include "command.hpp"
+#include "text_data.hpp"
+#include "train.hpp"
+
+namespace aurora::cli {
+
+std::string first_line(std::string_view text) { return std::string(text.substr(0, text.find('\n'))); }
+
+long long integer(const std::string& flag, const std::string& text, long long least, long long most) {
+  long long value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < least || value > most) {
+    throw std::invalid_argument(
+        fmt::format("{} must be an integer from {} to {}: {}", flag, least, most, text));
+  }
+  return value;
+}
+
+double number(const std::string& flag, const std::string& text, double least) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value) || value < least) {
+    throw std::invalid_argument(fmt::format("{} must be a finite number >= {}: {}", flag, least, text));
+  }
+  return value;
+}
+
+std::string version_text() {
+  return fmt::format("aurora {}\nBLAS: {}\n{}\n", AURORA_VERSION, blas_description(),
+                     first_line(trainer::torch_description()));
+}
+
+namespace {
+
+/// The subcommand that was chosen, or the command itself.
+const CLI::App& chosen_app(const CLI::App& app) {
+  const auto subcommands = app.get_subcommands();
+  return subcommands.empty() ? app : *subcommands.front();
+}
+
+std::string place(const CLI::App& app) {
+  const CLI::App& chosen = chosen_app(app);
+  return &chosen == &app ? "aurora" : "aurora " + chosen.get_name();
+}
+
+/// What CLI11 could not read, in one line.
+std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
+  const CLI::App& chosen = chosen_app(app);
+  const auto unexpected = app.remaining(true);
+  for (const auto& argument : unexpected) {
+    if (argument.size() < 2 || argument.front() != '-') continue;
+    std::vector<std::string> flags;
+    for (const CLI::Option* option : chosen.get_options()) {
+      for (const auto& name : option->get_lnames()) flags.push_back("--" + name);
+    }
+    const std::string flag = argument.substr(0, argument.find('='));
+    return fmt::format("unknown flag {}: did you mean {}? (--help lists them all)", flag,
+                       nearest(flag, flags));
+  }
+  if (!unexpected.empty()) {
+    return fmt::format("unexpected argument '{}' (--help lists the flags)", unexpected.front());
+  }
+  return first_line(error.what());
+}
+
+/// A first argument that is neither a flag nor a subcommand; empty if there is none.
+std::string unknown_subcommand(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return {};
+  std::vector<std::string> names;
+  for (const CLI::App* subcommand : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (subcommand->get_name() == argv[1]) return {};
+    names.push_back(subcommand->get_name());
+  }
+  return fmt::format("unknown command '{}': did you mean '{}'? (aurora --help lists them all)", argv[1],
+                     nearest(argv[1], names));
+}
+
+/// Names from files may hold anything: control characters, and bytes that are no UTF-8, as \xNN.
+std::string printable(std::string_view text) {
+  const bool utf8 = trainer::is_utf8(text, false);
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool shown = byte >= 0x20 && byte != 0x7f && (utf8 || byte < 0x80);
+    if (shown) {
+      out += c;
+    } else {
+      out += fmt::format("\\x{:02x}", byte);
+    }
+  }
+  return out;
+}
+
+int report_error(std::string_view where, std::string_view message, int code) {
+  fmt::print(stderr, "{}: {}\n", where, printable(first_line(message)));
+  return code;
+}
+
+int run_command(int argc, char** argv) {
+  CLI::App app(
+      "Trains small language models with the Muon family of optimizers and shows how their neurons fare.",
+      "aurora");
+  Command chosen;
+  bool version = false;
+  app.add_flag("--version", version, "version, BLAS and its kernel, torch");
+  add_train(app, chosen);
+  add_eval(app, chosen);
+  add_sample(app, chosen);
+  add_direction(app, chosen);
+  add_doctor(app, chosen);
+
+  if (const auto message = unknown_subcommand(app, argc, argv); !message.empty()) {
+    return report_error("aurora", message, kUsage);
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    return report_error(place(app), usage_message(app, error), kUsage);
+  }
+  if (version) {
+    fmt::print("{}", version_text());
+    if (const auto warning = blas_warning(); !warning.empty())
+      fmt::print(stderr, "aurora: warning: {}\n", warning);
+    return kGood;
+  }
+  if (!chosen) {
+    return report_error("aurora", "name a command: train, eval, sample, direction or doctor (aurora --help)",
+                        kUsage);
+  }
+  try {
+    return chosen();
+  } catch (const std::invalid_argument& error) {
+    return report_error(place(app), error.what(), kUsage);
+  } catch (const std::bad_alloc&) {
+    return report_error(place(app), "not enough memory: a smaller model, batch or context needs less",
+                        kFailed);
+  } catch (const std::exception& error) {
+    return report_error(place(app), error.what(), kFailed);
+  }
+}
+
+}  // namespace
+}  // namespace aurora::cli
+
+int main(int argc, char** argv) {
+  try {
+    const int code = aurora::cli::run_command(argc, argv);
+    if (std::fflush(stdout) != 0 && code == aurora::cli::kGood) {
+      return aurora::cli::report_error("aurora", fmt::format("standard output: {}", std::strerror(errno)),
+                                       aurora::cli::kFailed);
+    }
+    return code;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "aurora: %s\n", error.what());
+    return aurora::cli::kFailed;
+  }
+}

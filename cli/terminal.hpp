@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdio>
+#include <string>
+#include <string_view>
+
+namespace aurora::cli {
+
+bool is_terminal(std::FILE* stream);
+
+/// Columns of the terminal behind `stream`; 80 where that is unknown.
+int terminal_columns(std::FILE* stream);
+
+/// Whether colours are welcome: a terminal that is not "dumb", and NO_COLOR unset or empty (no-color.org).
+bool wants_color(std::FILE* stream);
+
+/// `text` in bold for `stream`, or as it is where colours are not welcome.
+std::string bold(std::string_view text, std::FILE* stream);
+
+/// "25,300": rounded, with thousands set apart.
+std::string grouped(double value);
+
+/// "41 s", "3 min 05 s", "2 h 07 min".
+std::string duration(double seconds);
+
+/// "2.0 %" of a share in [0, 1]; "-" where it is not defined.
+std::string percent(double share);
+
+/// `word` as a shell reads it back.
+std::string shell_word(const std::string& word);
+
+}  // namespace aurora::cli

@@ -1,0 +1,501 @@
+#include "aurora/backend.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+
+#include "support/matchers.hpp"
+
+namespace aurora::test {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+const std::vector<Placement> kPlacements = {
+    {},
+    {.gap = 3},
+    {.offset = 1, .batch_gap = 5},
+    {.column_major = true},
+    {.column_major = true, .gap = 1, .offset = 3, .batch_gap = 2},
+};
+
+struct Shape {
+  Index rows, cols;
+};
+const std::vector<Shape> kShapes = {{1, 1}, {1, 7}, {5, 1}, {2, 2}, {5, 7}, {33, 31}, {17, 64}};
+
+class BackendPrimitive : public ::testing::TestWithParam<DType> {
+ protected:
+  DType dtype() const { return GetParam(); }
+  /// Error of a sum of `terms` products of numbers of size one, in the tested type: (terms + 4) u, and each
+  /// product is at most `size`.
+  double bound(Index terms, double size) const {
+    return static_cast<double>(terms + 4) * unit_roundoff(dtype()) * size;
+  }
+  std::unique_ptr<Backend> backend_ = make_cpu_backend();
+};
+INSTANTIATE_TEST_SUITE_P(Types, BackendPrimitive, ::testing::Values(DType::f32, DType::f64),
+                         [](const auto& type) { return std::string(name(type.param)); });
+
+TEST_P(BackendPrimitive, AxpbyIsItsFormulaInEveryPlacement) {
+  Random random(1);
+  for (const auto& [rows, cols] : kShapes) {
+    const Matrix x = rounded(gaussian(random, rows, cols, 3), dtype());
+    const Matrix y = rounded(gaussian(random, rows, cols, 3), dtype());
+    for (const Placement& px : kPlacements) {
+      for (const Placement& py : kPlacements) {
+        const Stored sx(x, dtype(), px);
+        Stored sy(y, dtype(), py);
+        backend_->axpby(0.75, sx.view(), -1.5, sy.view());
+        EXPECT_TRUE(close(sy.values(), sum(0.75, x, -1.5, y), bound(2, 10)));
+        EXPECT_TRUE(sy.padding_is_untouched());
+      }
+    }
+  }
+}
+
+TEST_P(BackendPrimitive, AxpbyWithBetaZeroDoesNotReadItsOutput) {
+  Random random(2);
+  const Matrix x = rounded(gaussian(random, 5, 7), dtype());
+  Stored y(scaled(kNaN, x), dtype());
+  backend_->axpby(1.0, Stored(x, dtype()).cview(), 0.0, y.view());
+  EXPECT_TRUE(equal(y.values(), x));
+}
+
+TEST_P(BackendPrimitive, AxpbyOfAMatrixAndItselfIsInPlace) {
+  Random random(3);
+  const Matrix x = rounded(gaussian(random, 33, 31), dtype());
+  Stored y(x, dtype());
+  backend_->axpby(0.0, y.cview(), 0.5, y.view());
+  EXPECT_TRUE(equal(y.values(), scaled(0.5, x)));
+  backend_->axpby(2.0, y.cview(), 0.0, y.view());
+  EXPECT_TRUE(equal(y.values(), x));
+}
+
+TEST(Backend, AxpbyConvertsBetweenAllTypesToTheNearest) {
+  Random random(4);
+  const auto backend = make_cpu_backend();
+  for (const DType from : {DType::f32, DType::f64, DType::bf16}) {
+    for (const DType to : {DType::f32, DType::f64, DType::bf16}) {
+      for (const Placement& placement : kPlacements) {
+        const Matrix x = rounded(gaussian(random, 9, 13, 2), from);
+        Stored y(Matrix{9, 13, 2}, to, placement);
+        backend->axpby(1.0, Stored(x, from).cview(), 0.0, y.view());
+        EXPECT_TRUE(equal(y.values(), rounded(x, to))) << name(from) << " to " << name(to);
+        EXPECT_TRUE(y.padding_is_untouched());
+      }
+    }
+  }
+}
+
+TEST(Backend, Bf16TiesGoToTheEvenNeighbour) {
+  const auto backend = make_cpu_backend();
+  const Matrix ties{1, 4, 1, {1 + 0x1p-8, 1 + 0x3p-8, -1 - 0x1p-8, 1 + 0x1p-8 + 0x1p-20}};
+  Stored y(Matrix{1, 4}, DType::bf16);
+  backend->axpby(1.0, Stored(ties, DType::f32).cview(), 0.0, y.view());
+  EXPECT_TRUE(equal(y.values(), {1, 4, 1, {1, 1 + 0x1p-6, -1, 1 + 0x1p-7}}));
+}
+
+TEST_P(BackendPrimitive, ScaleRowsMultipliesEachRowByItsNumber) {
+  Random random(5);
+  for (const auto& [rows, cols] : kShapes) {
+    const Matrix x = rounded(gaussian(random, rows, cols, 2), dtype());
+    const Matrix d = gaussian(random, rows, 1, 2);
+    Matrix expected = x;
+    for (Index b = 0; b < 2; ++b) {
+      for (Index i = 0; i < rows; ++i) {
+        for (Index j = 0; j < cols; ++j) expected(i, j, b) *= d(i, 0, b);
+      }
+    }
+    for (const Placement& placement : kPlacements) {
+      const Stored sx(x, dtype(), placement);
+      Stored y(scaled(kNaN, x), dtype(), placement);
+      backend_->scale_rows(Stored(d, DType::f64).cview(), sx.view(), y.view());
+      EXPECT_TRUE(close(y.values(), expected, bound(0, 10)));
+      Stored in_place(x, dtype(), placement);
+      backend_->scale_rows(Stored(d, DType::f64).cview(), in_place.cview(), in_place.view());
+      EXPECT_TRUE(equal(in_place.values(), y.values()));
+      EXPECT_TRUE(in_place.padding_is_untouched());
+    }
+  }
+}
+
+TEST_P(BackendPrimitive, ScaleRowsByZeroGivesZeroWhateverTheRowHolds) {
+  const Matrix x{3, 2, 1, {kNaN, 1, kInf, -kInf, 3, 4}};
+  Stored y(x, dtype());
+  backend_->scale_rows(Stored({3, 1, 1, {0, 0, 2}}, DType::f64).cview(), Stored(x, dtype()).cview(),
+                       y.view());
+  EXPECT_TRUE(equal(y.values(), {3, 2, 1, {0, 0, 0, 0, 6, 8}}));
+}
+
+TEST_P(BackendPrimitive, RowDotsSumInDouble) {
+  Random random(6);
+  for (const auto& [rows, cols] : kShapes) {
+    const Matrix x = rounded(gaussian(random, rows, cols, 2), dtype());
+    const Matrix y = rounded(gaussian(random, rows, cols, 2), dtype());
+    Matrix expected{rows, 1, 2};
+    for (Index b = 0; b < 2; ++b) {
+      for (Index i = 0; i < rows; ++i) {
+        for (Index j = 0; j < cols; ++j) expected(i, 0, b) += x(i, j, b) * y(i, j, b);
+      }
+    }
+    for (const Placement& px : kPlacements) {
+      for (const Placement& py : kPlacements) {
+        Stored d(Matrix{rows, 1, 2}, DType::f64);
+        backend_->row_dots(Stored(x, dtype(), px).cview(), Stored(y, dtype(), py).cview(), d.view());
+        EXPECT_TRUE(close(d.values(), expected, static_cast<double>(cols + 4) * 0x1p-53 * 20));
+      }
+    }
+  }
+}
+
+TEST(Backend, RowDotsOfFloatsDoNotCancelOrOverflow) {
+  const auto backend = make_cpu_backend();
+  const Stored x({2, 3, 1, {1e30, 1, -1e30, 4096.5, 1e-3, -4096.5}}, DType::f32);
+  const Stored y({2, 3, 1, {1e30, 0.25, 1e30, 4096.5, 1, 4096.5}}, DType::f32);
+  Stored d(Matrix{2, 1}, DType::f64);
+  backend->row_dots(x.view(), y.view(), d.view());
+  EXPECT_TRUE(std::isfinite(d.values()(0, 0)));
+  EXPECT_NEAR(d.values()(1, 0), 1e-3, 1e-8);
+}
+
+TEST(Backend, PowerScalesFollowTheirFormulaAboveTheCutAndAreZeroBelow) {
+  const auto backend = make_cpu_backend();
+  const Matrix h{5, 1, 2, {4, 1, 0, 1e-9, 0.25, 0, 0, 0, 0, 0}};
+  Stored d(scaled(kNaN, h), DType::f64);
+  backend->power_scales(Stored(h, DType::f64).cview(), 1.0, 0.5, 1e-6, d.view());
+  EXPECT_TRUE(close(d.values(), {5, 1, 2, {0.5, 1, 0, 0, 2, 0, 0, 0, 0, 0}}, 1e-15));
+  Stored in_place(h, DType::f64);
+  backend->power_scales(in_place.cview(), 2.0, 0.25, 0.0, in_place.view());
+  EXPECT_TRUE(relatively_close(
+      matrix_of(in_place.values(), 0),
+      {5, 1, 1, {std::pow(0.5, 0.25), std::pow(2, 0.25), 0, std::pow(2e9, 0.25), std::pow(8, 0.25)}}, 1e-15));
+}
+
+TEST_P(BackendPrimitive, FillWritesEveryElementAndNoPadding) {
+  for (const Placement& placement : kPlacements) {
+    Stored x(Matrix{5, 7, 2}, dtype(), placement);
+    backend_->fill(-2.5, x.view());
+    for (const double value : x.values().values) EXPECT_EQ(value, -2.5);
+    EXPECT_TRUE(x.padding_is_untouched());
+  }
+}
+
+TEST_P(BackendPrimitive, NormalizeGivesFrobeniusNormOneAtEveryMagnitude) {
+  Random random(7);
+  const bool single = dtype() == DType::f32;
+  const double most = single ? double{std::numeric_limits<float>::max()} : std::numeric_limits<double>::max();
+  const std::vector<double> magnitudes = {
+      1, 1e-30, 1e30, single ? 1e-37 : 1e-300, most / 100, single ? 1e-43 : 5e-322};
+  const Matrix base = integers(random, 5, 7, 1, 20);
+  for (const double magnitude : magnitudes) {
+    const Matrix x = rounded(scaled(magnitude, base), dtype());
+    Matrix expected = scaled(1 / largest(x), x);
+    if (!std::isfinite(1 / largest(x))) {
+      expected = scaled(0x1p1000, x);
+      expected = scaled(1 / largest(expected), expected);
+    }
+    expected = scaled(1 / frobenius(expected), expected);
+    for (const Placement& placement : kPlacements) {
+      Stored y(scaled(kNaN, x), dtype(), placement);
+      backend_->normalize(Stored(x, dtype(), placement).cview(), y.view());
+      EXPECT_TRUE(close(y.values(), expected, bound(0, 2))) << magnitude;
+      Stored in_place(x, dtype(), placement);
+      backend_->normalize(in_place.cview(), in_place.view());
+      EXPECT_TRUE(equal(in_place.values(), y.values())) << magnitude;
+      EXPECT_TRUE(in_place.padding_is_untouched());
+    }
+  }
+}
+
+TEST_P(BackendPrimitive, NormalizeLeavesZeroAndTreatsEachMatrixOfABatchAlone) {
+  Stored x({1, 2, 3, {3, 4, 0, 0, -1e-20, 0}}, dtype());
+  backend_->normalize(x.cview(), x.view());
+  EXPECT_TRUE(close(x.values(), {1, 2, 3, {0.6, 0.8, 0, 0, -1, 0}}, unit_roundoff(dtype())));
+}
+
+TEST_P(BackendPrimitive, MultiplyIsTheMatrixProductInEveryPlacement) {
+  Random random(8);
+  struct Sizes {
+    Index m, k, n;
+  };
+  for (const auto& [m, k, n] :
+       {Sizes{1, 1, 1}, {1, 5, 3}, {4, 1, 6}, {7, 5, 1}, {33, 17, 31}, {64, 128, 65}}) {
+    const Matrix a = rounded(gaussian(random, m, k, 2), dtype());
+    const Matrix b = rounded(gaussian(random, k, n, 2), dtype());
+    const Matrix c = rounded(gaussian(random, m, n, 2), dtype());
+    const auto expected = [&](double alpha, double beta) {
+      std::vector<Matrix> each;
+      for (Index i = 0; i < 2; ++i) {
+        each.push_back(sum(alpha, product(matrix_of(a, i), matrix_of(b, i)), beta, matrix_of(c, i)));
+      }
+      return stacked(each);
+    };
+    const double limit = bound(k, 16 * static_cast<double>(k));
+    for (const Placement& pa : kPlacements) {
+      for (const Placement& pb : kPlacements) {
+        for (const Placement& pc : kPlacements) {
+          const Stored sa(a, dtype(), pa), sb(b, dtype(), pb);
+          Stored sc(c, dtype(), pc);
+          backend_->multiply(-0.5, sa.view(), sb.view(), 2.0, sc.view());
+          EXPECT_TRUE(close(sc.values(), expected(-0.5, 2), limit));
+          EXPECT_TRUE(sc.padding_is_untouched());
+          Stored fresh(scaled(kNaN, c), dtype(), pc);
+          backend_->multiply(1.0, sa.view(), sb.view(), 0.0, fresh.view());
+          EXPECT_TRUE(close(fresh.values(), expected(1, 0), limit));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(BackendPrimitive, GramIsXTransposedXWithBothTrianglesTheSame) {
+  Random random(9);
+  for (const auto& [rows, cols] : kShapes) {
+    const Matrix x = rounded(gaussian(random, rows, cols, 2), dtype());
+    std::vector<Matrix> each;
+    for (Index b = 0; b < 2; ++b) each.push_back(product(transposed(matrix_of(x, b)), matrix_of(x, b)));
+    for (const Placement& px : kPlacements) {
+      for (const Placement& ps : kPlacements) {
+        Stored s(scaled(kNaN, Matrix{cols, cols, 2}), dtype(), ps);
+        backend_->gram(Stored(x, dtype(), px).cview(), s.view());
+        EXPECT_TRUE(close(s.values(), stacked(each), bound(rows, 16 * static_cast<double>(rows))));
+        EXPECT_TRUE(equal(s.values(), transposed(s.values())));
+        EXPECT_TRUE(s.padding_is_untouched());
+      }
+    }
+  }
+}
+
+TEST_P(BackendPrimitive, SymmetricEigenReassemblesTheMatrixFromOrthogonalVectorsAndAscendingValues) {
+  Random random(10);
+  for (const Index n : {1, 2, 3, 31, 64}) {
+    std::vector<Matrix> each;
+    for (int b = 0; b < 3; ++b) {
+      const Matrix x = gaussian(random, n, n);
+      each.push_back(rounded(sum(0.5, x, 0.5, transposed(x)), dtype()));
+    }
+    const Matrix s = stacked(each);
+    Stored v(s, dtype(), {.column_major = true});
+    Stored w(Matrix{n, 1, 3}, dtype());
+    backend_->symmetric_eigen(v.view(), w.view());
+    for (Index b = 0; b < 3; ++b) {
+      const Matrix vectors = matrix_of(v.values(), b), values = matrix_of(w.values(), b);
+      const double limit = 40 * static_cast<double>(n) * unit_roundoff(dtype());
+      EXPECT_TRUE(semi_orthogonal(vectors, limit));
+      EXPECT_TRUE(std::is_sorted(values.values.begin(), values.values.end()));
+      EXPECT_TRUE(close(product(product(vectors, diagonal(values.values)), transposed(vectors)),
+                        each[static_cast<std::size_t>(b)], limit * largest(values)));
+    }
+  }
+}
+
+TEST_P(BackendPrimitive, SvdReassemblesTheMatrixFromOrthogonalVectorsAndDescendingValues) {
+  Random random(11);
+  for (const auto& [rows, cols] : {Shape{1, 1}, {5, 1}, {5, 5}, {33, 31}, {64, 17}}) {
+    const Matrix x = rounded(gaussian(random, rows, cols, 2), dtype());
+    Stored destroyed(x, dtype(), {.column_major = true});
+    Stored u(Matrix{rows, cols, 2}, dtype(), {.column_major = true});
+    Stored s(Matrix{cols, 1, 2}, dtype());
+    Stored v(Matrix{cols, cols, 2}, dtype());
+    backend_->svd(destroyed.view(), u.view(), s.view(), v.view());
+    for (Index b = 0; b < 2; ++b) {
+      const Matrix values = matrix_of(s.values(), b);
+      const double limit = 40 * static_cast<double>(rows) * unit_roundoff(dtype());
+      EXPECT_TRUE(semi_orthogonal(matrix_of(u.values(), b), limit));
+      EXPECT_TRUE(semi_orthogonal(matrix_of(v.values(), b), limit));
+      EXPECT_TRUE(std::is_sorted(values.values.rbegin(), values.values.rend()));
+      EXPECT_TRUE(close(product(product(matrix_of(u.values(), b), diagonal(values.values)),
+                                transposed(matrix_of(v.values(), b))),
+                        matrix_of(x, b), limit * largest(values)));
+    }
+  }
+}
+
+TEST(Backend, AdamIsItsFormulaForEveryTypeOfWeightAndGradient) {
+  Random random(12);
+  const auto backend = make_cpu_backend();
+  const AdamScalars a{.lr = 0.1,
+                      .beta1 = 0.9,
+                      .beta2 = 0.99,
+                      .eps = 1e-3,
+                      .weight_decay = 0.5,
+                      .bias_correction1 = 0.19,
+                      .bias_correction2 = 0.0199};
+  for (const DType gradient_type : {DType::f32, DType::f64, DType::bf16}) {
+    for (const DType weight_type : {DType::f32, DType::f64, DType::bf16}) {
+      for (const Placement& placement : kPlacements) {
+        const DType state = weight_type == DType::f64 ? DType::f64 : DType::f32;
+        const Matrix g = rounded(gaussian(random, 5, 7), gradient_type),
+                     w = rounded(gaussian(random, 5, 7), weight_type);
+        const Matrix m = rounded(gaussian(random, 5, 7), state);
+        Matrix v = rounded(gaussian(random, 5, 7), state);
+        for (double& value : v.values) value = std::abs(value);
+        Matrix m1 = sum(a.beta1, m, 1 - a.beta1, g), v1 = v, w1 = w;
+        for (std::size_t k = 0; k < g.values.size(); ++k) {
+          v1.values[k] = a.beta2 * v.values[k] + (1 - a.beta2) * g.values[k] * g.values[k];
+          w1.values[k] = (1 - a.lr * a.weight_decay) * w.values[k] -
+                         a.lr * (m1.values[k] / a.bias_correction1) /
+                             (std::sqrt(v1.values[k] / a.bias_correction2) + a.eps);
+        }
+        Stored sm(m, state, placement), sv(v, state, placement), sw(w, weight_type, placement);
+        backend->adam(a, Stored(g, gradient_type, placement).cview(), sm.view(), sv.view(), sw.view());
+        // A handful of roundings; sizes are below 4.
+        EXPECT_TRUE(close(sm.values(), m1, 16 * unit_roundoff(state)));
+        EXPECT_TRUE(close(sv.values(), v1, 16 * unit_roundoff(state)));
+        EXPECT_TRUE(close(sw.values(), w1, 64 * unit_roundoff(state) + 4 * unit_roundoff(weight_type)));
+        EXPECT_TRUE(sw.padding_is_untouched());
+      }
+    }
+  }
+}
+
+TEST(Backend, AllFiniteFindsASingleInfOrNaNAnywhereAndIgnoresPadding) {
+  const auto backend = make_cpu_backend();
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
+    for (const Placement& placement : kPlacements) {
+      Matrix x{7, 33, 2};
+      x.values.assign(x.values.size(), 3e38);  // finite in every type, not when added up in float32
+      EXPECT_TRUE(backend->all_finite(Stored(x, dtype, placement).cview())) << name(dtype);
+      for (const double bad : {kNaN, kInf, -kInf}) {
+        for (const std::size_t where : {std::size_t{0}, std::size_t{100}, x.values.size() - 1}) {
+          Matrix y = x;
+          y.values[where] = bad;
+          EXPECT_FALSE(backend->all_finite(Stored(y, dtype, placement).cview())) << bad << " at " << where;
+        }
+      }
+    }
+  }
+}
+
+TEST(Backend, DownloadIsInRowMajorOrderMatrixAfterMatrix) {
+  Random random(13);
+  const auto backend = make_cpu_backend();
+  const Matrix numbers = integers(random, 1, 24, -50, 50);
+  const Matrix x{3, 4, 2, numbers.values};
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
+    for (const Placement& placement : kPlacements) {
+      std::vector<double> values(24);
+      backend->download(Stored(x, dtype, placement).cview(), values);
+      EXPECT_EQ(values, x.values);
+    }
+  }
+}
+
+TEST(Backend, LargestIsTheLargestElementNotTheLargestMagnitude) {
+  const auto backend = make_cpu_backend();
+  for (const Placement& placement : kPlacements) {
+    EXPECT_EQ(backend->largest(Stored({2, 2, 1, {-5, -1, -7, -2}}, DType::f64, placement).cview()), -1);
+  }
+}
+
+TEST(Backend, ScratchBeginsAtMultiplesOf64BytesAndDoesNotOverlap) {
+  const auto backend = make_cpu_backend();
+  const ScratchFrame frame(*backend);
+  std::vector<MatrixView> views;
+  Index bytes = 0;
+  for (Index k = 1; k < 60; ++k) {
+    const DType dtype = k % 2 == 0 ? DType::f32 : DType::f64;
+    const Layout layout = k % 3 == 0 ? Layout::column_major : Layout::row_major;
+    views.push_back(backend->scratch(k, 2 * k, 2, dtype, layout));
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(views.back().data) % 64, 0u);
+    EXPECT_EQ(views.back().rows, k);
+    EXPECT_EQ(views.back().cols, 2 * k);
+    EXPECT_EQ(views.back().batch, 2);
+    EXPECT_EQ(layout == Layout::row_major ? views.back().col_stride : views.back().row_stride, 1);
+    backend->fill(static_cast<double>(k), views.back());
+    bytes += 4 * k * k * byte_size(dtype);
+  }
+  EXPECT_GE(backend->scratch_bytes(), bytes);
+  for (std::size_t k = 0; k < views.size(); ++k) {
+    for (const double value : values_of(views[k]).values) ASSERT_EQ(value, static_cast<double>(k + 1));
+  }
+}
+
+TEST(Backend, ScratchOfAnEndedFrameIsUsedAgain) {
+  const auto backend = make_cpu_backend();
+  Index held = 0;
+  for (int round = 0; round < 5; ++round) {
+    const ScratchFrame outer(*backend);
+    const MatrixView kept = backend->scratch(10, 10, 1, DType::f64);
+    backend->fill(7, kept);
+    for (int k = 0; k < 3; ++k) {
+      const ScratchFrame inner(*backend);
+      backend->fill(-1, backend->scratch(100, 30, 4, DType::f32));
+    }
+    for (const double value : values_of(kept).values) ASSERT_EQ(value, 7);
+    if (round == 1) held = backend->scratch_bytes();
+    if (round > 1) {
+      EXPECT_EQ(backend->scratch_bytes(), held);
+    }
+  }
+}
+
+TEST(Backend, ForEachPartCoversEveryIndexOnceForAnyNumberOfThreads) {
+  for (const int threads : {1, 2, 3, 5}) {
+    const auto backend = make_cpu_backend({.threads = threads});
+    EXPECT_EQ(backend->threads(), threads);
+    for (const Index count : {0, 1, 2, 7, 100}) {
+      std::vector<std::atomic<int>> visits(static_cast<std::size_t>(count));
+      backend->for_each_part(count, [&](Backend& part, Index begin, Index end) {
+        const ScratchFrame frame(part);
+        const MatrixView own = part.scratch(4, 4, 1, DType::f32);
+        for (Index i = begin; i < end; ++i) {
+          part.fill(static_cast<double>(i), own);
+          EXPECT_EQ(part.largest(own), static_cast<double>(i));
+          ++visits[static_cast<std::size_t>(i)];
+        }
+      });
+      for (const auto& visit : visits) EXPECT_EQ(visit, 1);
+    }
+  }
+}
+
+TEST(Backend, ForEachPartRethrowsWhatAPartThrewAndWorksAfterwards) {
+  for (const int threads : {1, 2, 4}) {
+    const auto backend = make_cpu_backend({.threads = threads});
+    const auto failing = [&] {
+      backend->for_each_part(8, [&](Backend& part, Index begin, Index end) {
+        const ScratchFrame frame(part);
+        part.fill(0, part.scratch(64, 64, 1, DType::f64));
+        if (begin <= 5 && 5 < end) throw std::runtime_error("part 5");
+      });
+    };
+    EXPECT_THROW(failing(), std::runtime_error);
+    std::atomic<Index> covered = 0;
+    backend->for_each_part(8, [&](Backend&, Index begin, Index end) { covered += end - begin; });
+    EXPECT_EQ(covered, 8);
+  }
+}
+
+TEST(Backend, ThreadCountsBelowOneAreRefusedWithTheValue) {
+  EXPECT_THAT(message_of([] { make_cpu_backend({.threads = 0}); }), ::testing::HasSubstr("0"));
+  const auto backend = make_cpu_backend();
+  EXPECT_THAT(message_of([&] { backend->set_threads(-3); }), ::testing::HasSubstr("-3"));
+  EXPECT_EQ(backend->threads(), 1);
+  backend->set_threads(2);
+  EXPECT_EQ(backend->threads(), 2);
+}
+
+TEST(Backend, DescribesItselfWithBlasAndThreads) {
+  const std::string text = make_cpu_backend({.threads = 2})->description();
+  EXPECT_THAT(text, ::testing::StartsWith("cpu: "));
+  EXPECT_THAT(text, ::testing::HasSubstr(blas_description()));
+  EXPECT_THAT(text, ::testing::HasSubstr("2 threads"));
+}
+
+TEST(Backend, LayoutOfFollowsTheUnitStride) {
+  std::vector<float> numbers(12);
+  const MatrixView view = row_major(numbers.data(), 3, 4);
+  EXPECT_EQ(layout_of(view), Layout::row_major);
+  EXPECT_EQ(layout_of(transposed(view)), Layout::column_major);
+}
+
+}  // namespace
+}  // namespace aurora::test

@@ -1,0 +1,352 @@
+#include "aurora/balance.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "support/matchers.hpp"
+
+namespace aurora::test {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+Matrix balanced(const Matrix& g, const BalanceOptions& options = {}, DType dtype = DType::f64,
+                Placement placement = {}) {
+  const auto backend = make_cpu_backend();
+  Stored u(scaled(kNaN, g), dtype, placement);
+  balanced_polar(*backend, Stored(g, dtype, placement).cview(), options, u.view());
+  EXPECT_TRUE(u.padding_is_untouched());
+  return u.values();
+}
+
+Matrix riemannian(const Matrix& g, const RiemannianOptions& options = {}, DType dtype = DType::f64) {
+  const auto backend = make_cpu_backend();
+  Stored u(scaled(kNaN, g), dtype);
+  riemannian_polar(*backend, Stored(g, dtype).cview(), options, u.view());
+  return u.values();
+}
+
+Matrix plain(const Matrix& g, DType dtype = DType::f64) {
+  const auto backend = make_cpu_backend();
+  Stored u(g, dtype);
+  polar(*backend, Stored(g, dtype).cview(), kExact, u.view());
+  return u.values();
+}
+
+std::vector<double> row_lengths(const Matrix& x) {
+  std::vector<double> lengths;
+  for (Index i = 0; i < x.rows; ++i) {
+    double squares = 0;
+    for (Index j = 0; j < x.cols; ++j) squares += x(i, j) * x(i, j);
+    lengths.push_back(std::sqrt(squares));
+  }
+  return lengths;
+}
+
+/// max_i |row_i| / sqrt(n/m) - 1 in magnitude.
+double unevenness(const Matrix& u) {
+  const double target = std::sqrt(static_cast<double>(u.cols) / static_cast<double>(u.rows));
+  double worst = 0;
+  for (const double length : row_lengths(u)) worst = std::max(worst, std::abs(length / target - 1));
+  return worst;
+}
+
+/// The release's iteration by its formula.
+Matrix reference_balanced(const Matrix& g, int iterations, double beta) {
+  const double r = static_cast<double>(g.cols) / static_cast<double>(g.rows);
+  std::vector<double> d;
+  for (const double length : row_lengths(g)) d.push_back(1 / length);
+  for (int k = 1;; ++k) {
+    Matrix x = g;
+    for (Index i = 0; i < g.rows; ++i) {
+      for (Index j = 0; j < g.cols; ++j) x(i, j) *= d[static_cast<std::size_t>(i)];
+    }
+    const Matrix u = reference_polar(x);
+    if (k == iterations) return u;
+    const std::vector<double> lengths = row_lengths(u);
+    for (std::size_t i = 0; i < d.size(); ++i) d[i] *= std::pow(r / (lengths[i] * lengths[i]), beta);
+  }
+}
+
+double alignment(const Matrix& g, const Matrix& u) {
+  double inner = 0;
+  for (std::size_t k = 0; k < g.values.size(); ++k) inner += g.values[k] * u.values[k];
+  return inner;
+}
+
+TEST(Balance, OfRowsIsForTallMatricesOnlyAndOfTheLongerSideForAllThatAreNotSquare) {
+  EXPECT_TRUE(balances(Sides::rows, 3, 2));
+  EXPECT_FALSE(balances(Sides::rows, 2, 3));
+  EXPECT_FALSE(balances(Sides::rows, 3, 3));
+  EXPECT_TRUE(balances(Sides::longer, 3, 2));
+  EXPECT_TRUE(balances(Sides::longer, 2, 3));
+  EXPECT_FALSE(balances(Sides::longer, 3, 3));
+}
+
+TEST(BalancedPolar, IsTheReleasesIterationForAnyNumberAndExponent) {
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{24, 8}, {33, 7}, {50, 49}, {31, 1}}) {
+    Random random(static_cast<std::uint64_t>(rows));
+    const Matrix g = uneven_rows(random, rows, cols, 1.0);
+    for (const int iterations : {1, 2, 3, 4, 7}) {
+      for (const double beta : {0.25, 0.5, 1.0}) {
+        // Rounding grows with the spread of the scales, e^4, and the conditioning of 50 x 49.
+        EXPECT_TRUE(close(balanced(g, {.pp_iterations = iterations, .pp_beta = beta}),
+                          reference_balanced(g, iterations, beta), 1e-10))
+            << rows << "x" << cols << ", " << iterations << " iterations, beta " << beta;
+      }
+    }
+  }
+}
+
+TEST(BalancedPolar, IsSemiOrthogonalWithRowsThatGetMoreEvenWithEachIteration) {
+  for (const std::uint64_t seed : {1u, 2u, 3u, 4u}) {
+    Random random(seed);
+    const Matrix g = uneven_rows(random, 64, 16, 1.0);
+    double before = 1e9;
+    for (const int iterations : {2, 3, 5, 8}) {
+      const Matrix u = balanced(g, {.pp_iterations = iterations});
+      EXPECT_TRUE(semi_orthogonal(u, 1e-12));
+      EXPECT_LT(unevenness(u), before) << "seed " << seed << ", " << iterations << " iterations";
+      before = unevenness(u);
+    }
+    EXPECT_LT(before, 0.02) << "seed " << seed;
+    EXPECT_LT(before, unevenness(plain(g)) / 10);
+    EXPECT_GT(alignment(g, balanced(g)), 0);
+  }
+}
+
+TEST(BalancedPolar, WithManyIterationsHasEqualRows) {
+  Random random(5);
+  const Matrix u = balanced(uneven_rows(random, 48, 12, 0.7), {.pp_iterations = 200});
+  EXPECT_LT(unevenness(u), 1e-10);
+  EXPECT_TRUE(semi_orthogonal(u, 1e-12));
+}
+
+TEST(BalancedPolar, OfWhatItsSideDoesNotBalanceIsThePolarFactorToTheBit) {
+  Random random(6);
+  const Matrix wide = uneven_rows(random, 8, 24, 1), square = uneven_rows(random, 9, 9, 1);
+  EXPECT_TRUE(equal(balanced(wide, {.sides = Sides::rows}), plain(wide)));
+  EXPECT_TRUE(equal(balanced(square, {.sides = Sides::rows}), plain(square)));
+  EXPECT_TRUE(equal(balanced(square, {.sides = Sides::longer}), plain(square)));
+  EXPECT_FALSE(close(balanced(wide, {.sides = Sides::longer}), plain(wide), 1e-3));
+}
+
+TEST(BalancedPolar, OfTheLongerSideOfAWideMatrixIsTheTransposeOfTheTallOne) {
+  Random random(7);
+  const Matrix g = uneven_rows(random, 24, 8, 1);
+  EXPECT_TRUE(close(balanced(transposed(g), {.sides = Sides::longer}), transposed(balanced(g)), 1e-13));
+}
+
+TEST(BalancedPolar, OfAMultipleIsTheSame) {
+  Random random(8);
+  const Matrix g = rounded(uneven_rows(random, 24, 8, 1), DType::f32);
+  const Matrix expected = balanced(g);
+  for (const double c : {0x1p-900, 0x1p-100, 0x1p100, 0x1p900}) {
+    EXPECT_TRUE(close(balanced(scaled(c, g)), expected, 1e-13)) << c;
+  }
+  for (const double c : {0x1p-100, 0x1p100}) {
+    // Condition number about 10 after scaling the rows; each polar factor and scale rounds a few times.
+    EXPECT_TRUE(close(balanced(scaled(c, g), {}, DType::f32), expected, 64 * 0x1p-24)) << c;
+  }
+}
+
+TEST(BalancedPolar, DoesNotDependOnTheLengthsOfTheRows) {
+  Random random(9);
+  const Matrix g = gaussian(random, 30, 10);
+  Matrix stretched = g;
+  for (Index i = 0; i < 30; ++i) {
+    const double length = std::pow(10.0, static_cast<double>(i % 25) - 12);
+    for (Index j = 0; j < 10; ++j) stretched(i, j) *= length;
+  }
+  EXPECT_TRUE(close(balanced(stretched), balanced(g), 1e-12));
+  EXPECT_TRUE(close(balanced(stretched, {}, DType::f32), balanced(g), 64 * 0x1p-24));
+}
+
+TEST(BalancedPolar, KeepsRowsOfZerosAndRowsBelowTheCutAtZero) {
+  Random random(10);
+  Matrix g = gaussian(random, 20, 6);
+  for (Index j = 0; j < 6; ++j) {
+    g(4, j) = 0;
+    g(17, j) *= 1e-33;
+  }
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Matrix u = balanced(g, {.pp_iterations = 3}, dtype);
+    for (Index j = 0; j < 6; ++j) {
+      EXPECT_NEAR(u(4, j), 0, 1e-7);
+      EXPECT_NEAR(u(17, j), 0, 1e-7);
+    }
+    EXPECT_TRUE(semi_orthogonal(u, dtype == DType::f32 ? 1e-6 : 1e-13));
+  }
+}
+
+TEST(BalancedPolar, OfHostileNumbersIsFinite) {
+  Random random(11);
+  const Matrix base = integers(random, 12, 4, 1, 9);
+  Matrix one_row{12, 4}, few_rows{12, 4};
+  for (Index j = 0; j < 4; ++j) one_row(5, j) = few_rows(0, j) = few_rows(7, j) = static_cast<double>(j + 1);
+  few_rows(7, 0) = -3;
+  const Matrix rank_one = product(integers(random, 12, 1, 1, 9), integers(random, 1, 4, 1, 9));
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const double most = dtype == DType::f32 ? 3.4e38 : 1.7e308, least = dtype == DType::f32 ? 1e-45 : 5e-324;
+    for (const Matrix& g : {Matrix{12, 4}, scaled(1e-30, base), scaled(1e30, base), scaled(most / 9, base),
+                            scaled(least, base), one_row, few_rows, rank_one}) {
+      for (const int iterations : {1, 2, 4, 20}) {
+        const Matrix u = balanced(g, {.pp_iterations = iterations}, dtype);
+        for (const double value : u.values) {
+          ASSERT_TRUE(std::isfinite(value)) << name(dtype);
+          ASSERT_LE(std::abs(value), 1 + 1e-5);
+        }
+      }
+    }
+    EXPECT_TRUE(equal(balanced({12, 4}, {}, dtype), Matrix{12, 4}));
+    EXPECT_TRUE(equal(riemannian({12, 4}, {}, dtype), Matrix{12, 4}));
+    for (const Matrix& g : {scaled(1e-30, base), scaled(1e30, base), one_row, few_rows, rank_one}) {
+      for (const double value : riemannian(g, {}, dtype).values)
+        ASSERT_TRUE(std::isfinite(value)) << name(dtype);
+    }
+  }
+}
+
+TEST(BalancedPolar, OfARankOneMatrixIsItsSignsWithEqualRows) {
+  // The only U of rank one in the row space of x y' with equal rows is sign(x) y' / (|y| sqrt(m)).
+  const Matrix x{4, 1, 1, {1, -20, 3, -0.5}}, y{1, 2, 1, {3, -4}};
+  const Matrix expected{4, 2, 1, {0.3, -0.4, -0.3, 0.4, 0.3, -0.4, -0.3, 0.4}};
+  EXPECT_TRUE(close(balanced(product(x, y)), expected, 1e-14));
+}
+
+TEST(BalancedPolar, FollowsRowPermutationsSignFlipsAndRightRotations) {
+  Random random(12);
+  const Matrix g = uneven_rows(random, 17, 6, 1), rotation = orthonormal(random, 6, 6), u = balanced(g);
+  Matrix moved = g, expected = u;
+  for (Index i = 0; i < 17; ++i) {
+    for (Index j = 0; j < 6; ++j) {
+      const double sign = i % 3 == 0 ? -1 : 1;
+      moved(i, j) = sign * g((i * 5 + 3) % 17, j);
+      expected(i, j) = sign * u((i * 5 + 3) % 17, j);
+    }
+  }
+  EXPECT_TRUE(close(balanced(moved), expected, 1e-13));
+  EXPECT_TRUE(close(balanced(product(g, rotation)), product(u, rotation), 1e-13));
+}
+
+TEST(BalancedPolar, TakesAnySchedule) {
+  Random random(13);
+  const Matrix g = uneven_rows(random, 40, 8, 0.5);
+  for (const PolarSchedule& schedule : kPolarSchedules) {
+    const double slack = schedule == kKellerJordan5 ? 0.6 : schedule == kPolarExpress5 ? 0.4 : 1e-2;
+    EXPECT_TRUE(semi_orthogonal(balanced(g, {.polar = schedule}), slack)) << schedule.name();
+  }
+  EXPECT_FALSE(close(balanced(g, {.polar = kKellerJordan5}), balanced(g), 1e-3));
+}
+
+TEST(BalancedPolar, RefusesWhatItCannotDoAndNamesTheValue) {
+  const auto backend = make_cpu_backend();
+  const Stored g(Matrix{4, 2}, DType::f64);
+  Stored u(Matrix{4, 2}, DType::f64), wrong(Matrix{2, 4}, DType::f64);
+  EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {}, wrong.view()); }),
+              ::testing::AllOf(::testing::HasSubstr("4x2"), ::testing::HasSubstr("2x4")));
+  EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {.pp_iterations = 0}, u.view()); }),
+              ::testing::AllOf(::testing::HasSubstr("pp_iterations"), ::testing::HasSubstr("0")));
+  EXPECT_THAT(message_of([&] { riemannian_polar(*backend, g.view(), {}, wrong.view()); }),
+              ::testing::HasSubstr("2x4"));
+  for (const double bad : {kNaN, kInf}) {
+    Matrix x = identity(4);
+    x.cols = 2;
+    x.values.assign(8, 1);
+    x(2, 1) = bad;
+    EXPECT_THROW(balanced_polar(*backend, Stored(x, DType::f64).cview(), {}, u.view()),
+                 std::invalid_argument);
+    EXPECT_THROW(riemannian_polar(*backend, Stored(x, DType::f64).cview(), {}, u.view()),
+                 std::invalid_argument);
+  }
+}
+
+TEST(BalancedPolar, RefusesAnExponentThatIsNotPositive) {
+  const auto backend = make_cpu_backend();
+  const Stored g({4, 2, 1, {1, 2, 3, 4, 5, 6, 7, 9}}, DType::f64);
+  Stored u(Matrix{4, 2}, DType::f64);
+  for (const double beta : {0.0, -0.5, kNaN}) {
+    EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {.pp_beta = beta}, u.view()); }),
+                ::testing::HasSubstr("pp_beta"));
+  }
+}
+
+TEST(BalancedPolar, LeavesItsInputUnchangedToTheByteAndTheGapsAlone) {
+  Random random(14);
+  const auto backend = make_cpu_backend();
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    for (const Placement& placement :
+         {Placement{}, {.gap = 3, .offset = 1}, {.column_major = true, .gap = 1}}) {
+      for (const auto& [rows, cols] : {std::pair<Index, Index>{24, 8}, {8, 24}, {9, 9}}) {
+        const Matrix x = uneven_rows(random, rows, cols, 0.5);
+        const Stored before(x, dtype, placement);
+        const Stored g = before;
+        Stored u(x, dtype, placement), v(x, dtype, placement);
+        balanced_polar(*backend, g.view(), {.sides = Sides::longer}, u.view());
+        riemannian_polar(*backend, g.view(), {}, v.view());
+        EXPECT_TRUE(same_bytes(g, before));
+        EXPECT_TRUE(u.padding_is_untouched() && v.padding_is_untouched());
+        EXPECT_TRUE(close(u.values(), balanced(rounded(x, dtype), {.sides = Sides::longer}, dtype),
+                          1000 * unit_roundoff(dtype)));
+      }
+    }
+  }
+}
+
+TEST(BalancedPolar, OfABatchIsThatOfEachMatrix) {
+  Random random(15);
+  std::vector<Matrix> each;
+  for (int b = 0; b < 4; ++b) each.push_back(uneven_rows(random, 24, 8, 0.3 * (b + 1)));
+  each.push_back(Matrix{24, 8});
+  const Matrix together = balanced(stacked(each)), ascents = riemannian(stacked(each));
+  for (std::size_t b = 0; b < each.size(); ++b) {
+    EXPECT_TRUE(close(matrix_of(together, static_cast<Index>(b)), balanced(each[b]), 1e-14));
+    EXPECT_TRUE(close(matrix_of(ascents, static_cast<Index>(b)), riemannian(each[b]), 1e-14));
+  }
+}
+
+TEST(RiemannianPolar, DoesNotDependOnTheScaleOfTheGradient) {
+  Random random(16);
+  const Matrix g = uneven_rows(random, 24, 8, 0.7);
+  const Matrix expected = riemannian(g);
+  // The published operator can be indefinite; its conjugate gradients then amplify the rounding of c G.
+  for (const double c : {1e-30, 1e-3, 7.0, 1e30})
+    EXPECT_TRUE(close(riemannian(scaled(c, g)), expected, 1e-8)) << c;
+}
+
+TEST(RiemannianPolar, IsSemiOrthogonalMoreEvenThanMuonAndBetterAlignedThanAurora) {
+  double own = 0, release = 0;
+  for (const std::uint64_t seed : {1u, 2u, 3u}) {
+    Random random(seed);
+    const Matrix g = uneven_rows(random, 64, 16, 0.5), u = riemannian(g);
+    EXPECT_TRUE(semi_orthogonal(u, 1e-12)) << "seed " << seed;
+    EXPECT_LT(unevenness(u), 0.3 * unevenness(plain(g))) << "seed " << seed;
+    EXPECT_LT(alignment(g, u), alignment(g, plain(g))) << "seed " << seed;
+    own += alignment(g, u) / frobenius(g);
+    release += alignment(g, balanced(g)) / frobenius(g);
+  }
+  EXPECT_GT(own, release);
+}
+
+TEST(RiemannianPolar, OfSquareAndWideMatricesIsThePolarFactorToTheBit) {
+  Random random(17);
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{9, 9}, {8, 24}}) {
+    const Matrix g = uneven_rows(random, rows, cols, 0.5);
+    EXPECT_TRUE(equal(riemannian(g), plain(g)));
+  }
+}
+
+TEST(RiemannianPolar, OfFloatsIsThatOfDoublesUpToRounding) {
+  Random random(18);
+  const Matrix g = rounded(uneven_rows(random, 48, 12, 0.5), DType::f32);
+  // Seven polar factors of matrices of condition below 10, conjugate gradients on a well-conditioned system.
+  EXPECT_TRUE(close(riemannian(g, {}, DType::f32), riemannian(g), 256 * 0x1p-24));
+}
+
+}  // namespace
+}  // namespace aurora::test

@@ -1,0 +1,42 @@
+set(place ${build}/tests/install)
+set(prefix ${place}/prefix)
+file(REMOVE_RECURSE ${prefix} ${place}/outside-build)
+string(REPLACE "," ";" components "${components}")
+
+execute_process(COMMAND ${CMAKE_COMMAND} --install ${build} --config ${config} --prefix ${prefix}
+  OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+
+# The package can be moved and copied: no path of this machine is in its CMake files.
+file(GLOB_RECURSE package_files ${prefix}/*.cmake)
+if(NOT package_files)
+  message(FATAL_ERROR "No CMake files were installed under ${prefix}.")
+endif()
+set(machine_paths ${source} ${build} ${prefix})
+if(torch)
+  list(APPEND machine_paths ${torch})
+endif()
+foreach(package_file ${package_files})
+  file(READ ${package_file} text)
+  foreach(path ${machine_paths})
+    string(FIND "${text}" "${path}" position)
+    if(NOT position EQUAL -1)
+      message(FATAL_ERROR "${package_file} names ${path}.")
+    endif()
+  endforeach()
+endforeach()
+set(moved ${place}/moved)
+file(REMOVE_RECURSE ${moved})
+file(RENAME ${prefix} ${moved})
+
+execute_process(
+  COMMAND ${CMAKE_COMMAND} -G ${generator} -S ${CMAKE_CURRENT_LIST_DIR}/outside -B ${place}/outside-build
+    -D CMAKE_BUILD_TYPE=${config} -D CMAKE_CXX_COMPILER=${compiler} -D CMAKE_CXX_FLAGS=${flags}
+    -D CMAKE_PREFIX_PATH=${moved} -D AURORA_TORCH_DIR=${torch} -D "COMPONENTS=${components}"
+  OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+execute_process(COMMAND ${CMAKE_COMMAND} --build ${place}/outside-build COMMAND_ERROR_IS_FATAL ANY)
+foreach(component ${components})
+  execute_process(COMMAND ${place}/outside-build/uses_${component} COMMAND_ERROR_IS_FATAL ANY)
+endforeach()
+if(EXISTS ${moved}/bin/aurora)
+  execute_process(COMMAND ${moved}/bin/aurora --version COMMAND_ERROR_IS_FATAL ANY)
+endif()

@@ -1,0 +1,346 @@
+#include "aurora/optimizers.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "support/group.hpp"
+#include "support/matchers.hpp"
+
+namespace aurora::test {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+std::string value_of(const OptimizerOptions& options, const std::string& key) {
+  for (const Hyperparameter& h : hyperparameters(options)) {
+    if (h.name == key) return h.value;
+  }
+  return "(none)";
+}
+
+OptimizerOptions with(std::string_view optimizer, std::string_view key, std::string_view value) {
+  OptimizerOptions options = optimizer_options(optimizer);
+  set_hyperparameter(options, key, value);
+  return options;
+}
+
+TEST(Optimizers, AreTheSixInTheOrderOfTheVariant) {
+  EXPECT_EQ(kOptimizerNames.size(), std::variant_size_v<OptimizerOptions>);
+  for (std::size_t i = 0; i < kOptimizerNames.size(); ++i) {
+    EXPECT_EQ(optimizer_options(kOptimizerNames[i]).index(), i);
+    EXPECT_EQ(name(optimizer_options(kOptimizerNames[i])), kOptimizerNames[i]);
+  }
+}
+
+TEST(Optimizers, HaveTheDefaultsThatTheContractLists) {
+  for (const std::string_view optimizer : {"muon", "normuon", "u-normuon", "aurora", "riemannian-aurora"}) {
+    const OptimizerOptions o = optimizer_options(optimizer);
+    EXPECT_EQ(value_of(o, "lr"), "0.02");
+    EXPECT_EQ(value_of(o, "momentum"), "0.95");
+    EXPECT_EQ(value_of(o, "nesterov"), "true");
+    EXPECT_EQ(value_of(o, "weight_decay"), "0.025");
+    EXPECT_EQ(value_of(o, "scale"), "aspect_ratio");
+    EXPECT_EQ(value_of(o, "polar"), "exact");
+  }
+  EXPECT_EQ(value_of(NorMuonOptions{}, "beta2"), "0.95");
+  EXPECT_EQ(value_of(AuroraOptions{}, "sides"), "rows");
+  EXPECT_EQ(value_of(AuroraOptions{}, "pp_iterations"), "2");
+  EXPECT_EQ(value_of(AuroraOptions{}, "pp_beta"), "0.5");
+  EXPECT_EQ(value_of(AuroraOptions{}, "balance"), "release");
+  EXPECT_EQ(value_of(AdamWOptions{}, "lr"), "0.003");
+  EXPECT_EQ(value_of(AdamWOptions{}, "beta1"), "0.9");
+  EXPECT_EQ(value_of(AdamWOptions{}, "beta2"), "0.95");
+  EXPECT_EQ(value_of(AdamWOptions{}, "eps"), "1e-08");
+  EXPECT_EQ(value_of(AdamWOptions{}, "weight_decay"), "0");
+}
+
+TEST(Optimizers, ThatDoNotExistAreNamedWithTheNearestFirst) {
+  const std::string message = message_of([] { optimizer_options("arora"); });
+  EXPECT_THAT(message, AllOf(HasSubstr("arora"), HasSubstr("'aurora'")));
+  for (const std::string_view optimizer : kOptimizerNames)
+    EXPECT_THAT(message, HasSubstr(std::string(optimizer)));
+  EXPECT_THAT(message_of([] { optimizer_options("mun"); }), HasSubstr("'muon'"));
+  EXPECT_THAT(message_of([] { optimizer_options("adam"); }), HasSubstr("'adamw'"));
+  EXPECT_THROW(optimizer_options(""), std::invalid_argument);
+  EXPECT_THROW(optimizer_options("Aurora"), std::invalid_argument);
+}
+
+TEST(Hyperparameters, OfEveryOptimizerHaveDifferentNamesARuleAndAMeaning) {
+  for (const std::string_view optimizer : kOptimizerNames) {
+    std::set<std::string> names;
+    for (const Hyperparameter& h : hyperparameters(optimizer_options(optimizer))) {
+      EXPECT_TRUE(names.insert(h.name).second) << h.name;
+      EXPECT_FALSE(h.rule.empty());
+      EXPECT_FALSE(h.meaning.empty());
+    }
+    EXPECT_GE(names.size(), 5u);
+  }
+}
+
+TEST(Hyperparameters, AsTextReadBackToTheSameOptions) {
+  const std::vector<std::string> numbers = {"0.1", "1e-20", "0.30000000000000004", "0.1234567890123456"};
+  for (const std::string_view optimizer : kOptimizerNames) {
+    OptimizerOptions changed = optimizer_options(optimizer);
+    std::size_t next = 0;
+    for (const Hyperparameter& h : hyperparameters(changed)) {
+      if (h.rule.starts_with("one of ")) {
+        const auto last = h.rule.rfind(' ');
+        set_hyperparameter(changed, h.name, h.rule.substr(last + 1));
+      } else if (h.rule.starts_with("an integer")) {
+        set_hyperparameter(changed, h.name, "7");
+      } else {
+        set_hyperparameter(changed, h.name, numbers[next++ % numbers.size()]);
+      }
+    }
+    EXPECT_FALSE(changed == optimizer_options(optimizer));
+    OptimizerOptions copy = optimizer_options(optimizer);
+    for (const Hyperparameter& h : hyperparameters(changed)) set_hyperparameter(copy, h.name, h.value);
+    EXPECT_TRUE(copy == changed) << optimizer;
+    EXPECT_EQ(value_of(copy, "lr"), "0.1");
+  }
+}
+
+TEST(Hyperparameters, ThatAreUnknownAreNamedWithTheNearestAndAllThatExist) {
+  OptimizerOptions options = AuroraOptions{};
+  const std::string message = message_of([&] { set_hyperparameter(options, "pp_iteration", "2"); });
+  EXPECT_THAT(message, AllOf(HasSubstr("aurora"), HasSubstr("'pp_iteration'"), HasSubstr("'pp_iterations'")));
+  for (const Hyperparameter& h : hyperparameters(options)) EXPECT_THAT(message, HasSubstr(h.name));
+  EXPECT_TRUE(options == OptimizerOptions(AuroraOptions{}));
+  OptimizerOptions muon = MuonOptions{};
+  EXPECT_THROW(set_hyperparameter(muon, "pp_beta", "0.5"), std::invalid_argument);
+  EXPECT_THROW(set_hyperparameter(muon, "beta2", "0.5"), std::invalid_argument);
+}
+
+TEST(Hyperparameters, OutsideTheirBoundsAreRefusedWithOptimizerKeyValueAndRule) {
+  struct Wrong {
+    std::string_view optimizer, key, value;
+  };
+  for (const auto& [optimizer, key, value] : {Wrong{"muon", "lr", "-0.1"},
+                                              {"muon", "lr", "nan"},
+                                              {"muon", "lr", "inf"},
+                                              {"muon", "lr", ""},
+                                              {"muon", "lr", "0.1x"},
+                                              {"muon", "lr", " 0.1"},
+                                              {"muon", "momentum", "1"},
+                                              {"muon", "momentum", "1.5"},
+                                              {"muon", "momentum", "-0.1"},
+                                              {"muon", "nesterov", "yes"},
+                                              {"muon", "weight_decay", "-1"},
+                                              {"muon", "weight_decay", "1e999"},
+                                              {"muon", "scale", "spectral"},
+                                              {"muon", "polar", "newton"},
+                                              {"normuon", "beta2", "1"},
+                                              {"aurora", "sides", "columns"},
+                                              {"aurora", "pp_iterations", "0"},
+                                              {"aurora", "pp_iterations", "-2"},
+                                              {"aurora", "pp_iterations", "2.5"},
+                                              {"aurora", "pp_iterations", "99999999999"},
+                                              {"aurora", "pp_beta", "0"},
+                                              {"aurora", "pp_beta", "-0.5"},
+                                              {"adamw", "eps", "0"},
+                                              {"adamw", "beta1", "1"},
+                                              {"adamw", "beta2", "2"}}) {
+    OptimizerOptions options = optimizer_options(optimizer);
+    const std::string before = value_of(options, std::string(key));
+    const std::string message = message_of([&] { set_hyperparameter(options, key, value); });
+    std::string rule;
+    for (const Hyperparameter& h : hyperparameters(options)) {
+      if (h.name == key) rule = h.rule;
+    }
+    EXPECT_THAT(message, AllOf(HasSubstr(std::string(optimizer)), HasSubstr(std::string(key)),
+                               HasSubstr(std::string("'").append(value).append("'")), HasSubstr(rule)));
+    EXPECT_EQ(value_of(options, std::string(key)), before);
+  }
+}
+
+TEST(Hyperparameters, AtTheirBoundsAreTaken) {
+  EXPECT_EQ(std::get<MuonOptions>(with("muon", "lr", "0")).lr, 0);
+  EXPECT_EQ(std::get<MuonOptions>(with("muon", "momentum", "0")).momentum, 0);
+  EXPECT_EQ(std::get<AuroraOptions>(with("aurora", "pp_iterations", "1")).pp_iterations, 1);
+  EXPECT_TRUE(std::get<AuroraOptions>(with("aurora", "polar", "cans-12")).polar == kCans12);
+  EXPECT_EQ(std::get<AuroraOptions>(with("aurora", "sides", "longer")).sides, Sides::longer);
+}
+
+TEST(Validate, NamesTheFirstFieldOutsideItsBoundsAndItsValue) {
+  EXPECT_NO_THROW(validate(AuroraOptions{}));
+  EXPECT_THAT(message_of([] { validate(AuroraOptions{.lr = -1}); }), AllOf(HasSubstr("lr"), HasSubstr("-1")));
+  EXPECT_THAT(message_of([] { validate(MuonOptions{.lr = kNaN}); }),
+              AllOf(HasSubstr("lr"), HasSubstr("nan")));
+  EXPECT_THAT(message_of([] { validate(MuonOptions{.momentum = 1.5}); }),
+              AllOf(HasSubstr("momentum"), HasSubstr("1.5")));
+  EXPECT_THAT(message_of([] { validate(AuroraOptions{.pp_iterations = 0}); }),
+              AllOf(HasSubstr("pp_iterations"), HasSubstr("0")));
+  EXPECT_THAT(message_of([] { validate(AdamWOptions{.eps = 0}); }), HasSubstr("eps"));
+  EXPECT_THROW(validate(MuonOptions{.scale = static_cast<UpdateScale>(17)}), std::invalid_argument);
+}
+
+TEST(Variant, IsANameWithOptions) {
+  const auto options =
+      std::get<AuroraOptions>(parse_variant("aurora:pp_iterations=3+pp_beta=0.25+sides=longer"));
+  EXPECT_EQ(options.pp_iterations, 3);
+  EXPECT_EQ(options.pp_beta, 0.25);
+  EXPECT_EQ(options.sides, Sides::longer);
+  EXPECT_EQ(options.lr, AuroraOptions{}.lr);
+  EXPECT_TRUE(parse_variant("muon") == OptimizerOptions(MuonOptions{}));
+  EXPECT_TRUE(std::get<MuonOptions>(parse_variant("muon:polar=keller-jordan-5")).polar == kKellerJordan5);
+  EXPECT_EQ(std::get<MuonOptions>(parse_variant("muon:lr=1e-3")).lr, 1e-3);
+}
+
+TEST(Variant, ThatCannotBeReadSaysWhy) {
+  EXPECT_THAT(message_of([] { parse_variant("aurora:pp_beta"); }), HasSubstr("pp_beta"));
+  EXPECT_THAT(message_of([] { parse_variant("aurora:pp_bet=1"); }), HasSubstr("'pp_beta'"));
+  EXPECT_THAT(message_of([] { parse_variant("aurra:pp_beta=1"); }), HasSubstr("'aurora'"));
+  for (const std::string_view text :
+       {"", ":", "aurora:", "aurora:+", "aurora:lr=0.1+", "aurora:=1", "aurora:lr="}) {
+    EXPECT_THROW(parse_variant(text), std::invalid_argument) << text;
+  }
+}
+
+TEST(Nearest, IsTheNameWithTheFewestEdits) {
+  const std::vector<std::string> names = {"alpha", "beta", "gamma"};
+  EXPECT_EQ(nearest("gama", names), "gamma");
+  EXPECT_EQ(nearest("bet", names), "beta");
+  EXPECT_EQ(nearest("alpha", names), "alpha");
+  EXPECT_EQ(nearest("eta", names), "beta");
+  EXPECT_EQ(nearest("x", {}), "");
+}
+
+TEST(RowState, IsOnlyNorMuons) {
+  for (const std::string_view optimizer : kOptimizerNames) {
+    EXPECT_EQ(row_state_name(optimizer_options(optimizer)),
+              optimizer == "normuon" ? "second_momentum_buffer" : "");
+  }
+}
+
+TEST(PublishedScale, OfEachRuleIsThatOfItsPaperOrCode) {
+  EXPECT_EQ(step_options(MuonOptions{.scale = UpdateScale::published}).scale, UpdateScale::aspect_ratio);
+  EXPECT_EQ(step_options(NorMuonOptions{.scale = UpdateScale::published}).scale,
+            UpdateScale::match_rms_adamw);
+  EXPECT_EQ(step_options(UNorMuonOptions{.scale = UpdateScale::published}).scale, UpdateScale::none);
+  EXPECT_EQ(step_options(AuroraOptions{.scale = UpdateScale::published}).scale, UpdateScale::aspect_ratio);
+  EXPECT_EQ(step_options(RiemannianAuroraOptions{.scale = UpdateScale::published}).scale,
+            UpdateScale::aspect_ratio);
+  EXPECT_EQ(step_options(MuonOptions{.scale = UpdateScale::none}).scale, UpdateScale::none);
+}
+
+TEST(PublishedScale, OfNorMuonIsAnUpdateOfRmsOneFifth) {
+  Random random(1);
+  const auto backend = make_cpu_backend();
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{24, 8}, {8, 24}}) {
+    Group group({Matrix{rows, cols}}, kDouble);
+    group.step(*backend, NorMuonOptions{.lr = 1, .weight_decay = 0, .scale = UpdateScale::published},
+               {gaussian(random, rows, cols)});
+    const double rms =
+        frobenius(group.weights.front().values()) / std::sqrt(static_cast<double>(rows * cols));
+    EXPECT_NEAR(rms, 0.2, 1e-12);
+  }
+}
+
+TEST(Directions, OfATallMatrixAllHaveTheFrobeniusNormOfAPolarFactor) {
+  Random random(2);
+  const auto backend = make_cpu_backend();
+  for (const std::string_view optimizer : {"muon", "normuon", "u-normuon", "aurora", "riemannian-aurora"}) {
+    Group group({Matrix{24, 8}}, kDouble);
+    group.keep_directions();
+    for (int t = 0; t < 3; ++t)
+      group.step(*backend, optimizer_options(optimizer), {uneven_rows(random, 24, 8, 0.7)});
+    EXPECT_NEAR(frobenius(group.directions.front().values()), std::sqrt(8.0), 1e-12) << optimizer;
+  }
+}
+
+TEST(NorMuon, WithoutMemoryGivesEqualRowsAndWithItRemembersThem) {
+  Random random(3);
+  const auto backend = make_cpu_backend();
+  const Matrix g = uneven_rows(random, 12, 12, 0.5), other = uneven_rows(random, 12, 12, 0.5);
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{24, 8}, {8, 24}}) {
+    Group group({Matrix{rows, cols}}, kDouble);
+    group.keep_directions();
+    group.step(*backend, NorMuonOptions{.beta2 = 0}, {uneven_rows(random, rows, cols, 0.5)});
+    const Matrix u = group.directions.front().values();
+    const double target = static_cast<double>(std::min(rows, cols)) / static_cast<double>(rows);
+    for (Index i = 0; i < rows; ++i) {
+      double squares = 0;
+      for (Index j = 0; j < cols; ++j) squares += u(i, j) * u(i, j);
+      EXPECT_NEAR(squares, target, 1e-12);
+    }
+  }
+  Group group({Matrix{12, 12}}, kDouble);
+  for (const Matrix& gradient : {g, other}) group.step(*backend, NorMuonOptions{}, {gradient});
+  // Rows of a square polar factor have mean square 1/12, at both steps.
+  for (const double v : group.row_states.front().values().values) {
+    EXPECT_NEAR(v, (0.95 * 0.05 + 0.05) / 12, 1e-14);
+  }
+}
+
+TEST(NorMuon, NeedsARowStateForEachMatrix) {
+  const auto backend = make_cpu_backend();
+  Group group({identity(4), identity(4)}, kDouble);
+  group.gradients.assign(2, Stored(identity(4), DType::f64));
+  const auto gradients = const_views(group.gradients);
+  const auto momentum = views(group.momentum), weights = views(group.weights);
+  const Group before = group;
+  EXPECT_THAT(message_of([&] {
+                normuon_step(*backend, {}, {gradients, momentum, {}, weights});
+              }),
+              HasSubstr("row state"));
+  EXPECT_TRUE(same_bytes(group.momentum.front(), before.momentum.front())) << "momentum was advanced";
+}
+
+TEST(AdamW, TakesTensorsOfManyShapesAtOnceAndOnAnyNumberOfThreads) {
+  Random random(4);
+  const std::vector<std::pair<Index, Index>> shapes = {{1, 1},     {1, 300}, {300, 1},
+                                                       {70, 2000}, {5, 7},   {2, 100000}};
+  std::vector<Matrix> start, gradients;
+  for (const auto& [rows, cols] : shapes) {
+    start.push_back(gaussian(random, rows, cols));
+    gradients.push_back(gaussian(random, rows, cols));
+  }
+  for (const bool column_major : {false, true}) {
+    for (const int threads : {1, 2, 5}) {
+      const auto backend = make_cpu_backend({.threads = threads});
+      Group together(start, kSingle, {.column_major = column_major, .gap = 1});
+      for (int t = 0; t < 2; ++t) together.step(*backend, AdamWOptions{.weight_decay = 0.1}, gradients);
+      for (std::size_t i = 0; i < shapes.size(); ++i) {
+        const auto single = make_cpu_backend();
+        Group alone({start[i]}, kSingle);
+        for (int t = 0; t < 2; ++t) alone.step(*single, AdamWOptions{.weight_decay = 0.1}, {gradients[i]});
+        EXPECT_TRUE(equal(together.weights[i].values(), alone.weights.front().values()));
+        EXPECT_TRUE(together.weights[i].padding_is_untouched());
+      }
+    }
+  }
+}
+
+TEST(AdamW, AtItsFirstStepMovesEveryElementByTheLearningRate) {
+  const auto backend = make_cpu_backend();
+  Group group({Matrix{2, 3}}, kDouble);
+  group.step(*backend, AdamWOptions{.lr = 0.25, .eps = 1e-40}, {{2, 3, 1, {1, -2, 1e-10, 3e7, -1e-20, 5}}});
+  EXPECT_TRUE(
+      close(group.weights.front().values(), {2, 3, 1, {-0.25, 0.25, -0.25, -0.25, 0.25, -0.25}}, 1e-13));
+}
+
+TEST(AdamW, CountsStepsFromOne) {
+  const auto backend = make_cpu_backend();
+  Group group({Matrix{2, 2}}, kDouble);
+  group.steps = -1;
+  EXPECT_THAT(message_of([&] { group.step(*backend, AdamWOptions{}); }), HasSubstr("0"));
+}
+
+TEST(AdamW, OfVeryManyStepsStaysFinite) {
+  const auto backend = make_cpu_backend();
+  Group group({Matrix{2, 2}}, kSingle);
+  group.steps = 1'000'000'000'000;
+  group.step(*backend, AdamWOptions{}, {identity(2)});
+  for (const double value : group.weights.front().values().values) EXPECT_TRUE(std::isfinite(value));
+}
+
+}  // namespace
+}  // namespace aurora::test

@@ -1,0 +1,249 @@
+#include "safetensors.hpp"
+
+#include <gmock/gmock.h>
+
+#include <bit>
+#include <cstring>
+
+#include "support/temporary_folder.hpp"
+
+namespace aurora::trainer {
+namespace {
+
+using test::content_of;
+using test::error_of;
+using test::TemporaryFolder;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::string number_bytes(std::uint64_t number) {
+  std::string bytes(sizeof number, '\0');
+  std::memcpy(bytes.data(), &number, sizeof number);
+  return bytes;
+}
+
+/// A file with this header, whatever it says, and this many bytes of data.
+std::string with_header(const std::string& header, std::size_t data_bytes) {
+  return number_bytes(header.size()) + header + std::string(data_bytes, '\1');
+}
+
+std::string refusal(const std::string& content) {
+  const TemporaryFolder folder;
+  const std::string file = folder.write("bad.safetensors", content);
+  const std::string message = error_of<std::runtime_error>([&] { SafetensorsFile{file}; });
+  EXPECT_THAT(message, testing::StartsWith(file + ": "));
+  EXPECT_THAT(message, testing::Not(HasSubstr("\n")));
+  EXPECT_LT(message.size(), 600u);
+  return message;
+}
+
+std::string refusal_of_header(const std::string& header, std::size_t data_bytes = 4) {
+  return refusal(with_header(header, data_bytes));
+}
+
+std::span<const std::byte> bytes_of(const auto& values) { return std::as_bytes(std::span(values)); }
+
+TEST(Safetensors, WhatIsWrittenReadsBack) {
+  const TemporaryFolder folder;
+  const std::vector<float> matrix = {1.5f, -2, 3, 4, 5, 1e-30f};
+  const std::vector<double> scalar = {0.1};
+  const std::vector<std::uint16_t> half = {1, 2, 3};
+  const std::vector<TensorEntry> tensors = {
+      {"w", "F32", {2, 3}, bytes_of(matrix)},
+      {"a.half", "BF16", {3}, bytes_of(half)},
+      {"scalar", "F64", {}, bytes_of(scalar)},
+      {"empty", "I64", {0, 7}, {}},
+  };
+  write_safetensors(folder / "file", tensors, {{"note", "\"quoted\" \xC3\xA9"}});
+  const SafetensorsFile file(folder / "file");
+  ASSERT_EQ(file.tensors().size(), 4u);
+  EXPECT_EQ(file.tensors().front().name, "a.half");
+  EXPECT_EQ(file.metadata().at("format"), "pt");
+  EXPECT_EQ(file.metadata().at("note"), "\"quoted\" \xC3\xA9");
+  for (const TensorEntry& expected : tensors) {
+    const TensorEntry* found = file.find(expected.name);
+    ASSERT_NE(found, nullptr) << expected.name;
+    EXPECT_EQ(found->dtype, expected.dtype);
+    EXPECT_EQ(found->shape, expected.shape);
+    ASSERT_EQ(found->bytes.size(), expected.bytes.size());
+    if (!expected.bytes.empty()) {
+      EXPECT_EQ(std::memcmp(found->bytes.data(), expected.bytes.data(), expected.bytes.size()), 0);
+    }
+  }
+  EXPECT_EQ(file.find("b"), nullptr);
+}
+
+TEST(Safetensors, EveryTensorBeginsAtAMultipleOfItsElement) {
+  const TemporaryFolder folder;
+  const std::vector<std::uint16_t> half = {1, 2, 3};
+  const std::vector<float> single = {1};
+  const std::vector<double> wide = {1};
+  const std::vector<TensorEntry> tensors = {{"a", "F16", {3}, bytes_of(half)},
+                                            {"b", "F32", {1}, bytes_of(single)},
+                                            {"c", "F64", {1}, bytes_of(wide)}};
+  write_safetensors(folder / "file", tensors);
+  const SafetensorsFile file(folder / "file");
+  for (const TensorEntry& tensor : file.tensors()) {
+    const auto address = std::bit_cast<std::uintptr_t>(tensor.bytes.data());
+    EXPECT_EQ(address % static_cast<std::uintptr_t>(dtype_bytes(tensor.dtype)), 0u) << tensor.name;
+  }
+}
+
+TEST(Safetensors, BytesAreThoseOfTheFormat) {
+  const TemporaryFolder folder;
+  const std::vector<float> one = {1};
+  const std::vector<TensorEntry> tensors = {{"x", "F32", {1}, bytes_of(one)}};
+  write_safetensors(folder / "file", tensors);
+  std::string header =
+      R"({"__metadata__":{"format":"pt"},"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  EXPECT_EQ(content_of(folder / "file"),
+            number_bytes(header.size()) + header + std::string("\0\0\x80\x3F", 4));
+}
+
+TEST(Safetensors, AFileOfAnotherWriterIsReadInAnyOrder) {
+  const TemporaryFolder folder;
+  const std::string file =
+      folder.write("file", with_header(R"({ "b":{"data_offsets":[4,6],"shape":[2],"dtype":"U8"},)"
+                                       R"("z":{"dtype":"F32","shape":[0],"data_offsets":[4,4]},)"
+                                       R"("a":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}} )",
+                                       6));
+  const SafetensorsFile read(file);
+  EXPECT_TRUE(read.metadata().empty());
+  EXPECT_THAT(read.find("b")->shape, ElementsAre(2));
+  EXPECT_EQ(read.find("b")->bytes.data(), read.find("a")->bytes.data() + 4);
+}
+
+TEST(Safetensors, ATruncatedFileIsRefusedWithItsSizes) {
+  EXPECT_THAT(refusal(""), HasSubstr("0 bytes"));
+  EXPECT_THAT(refusal("1234567"), HasSubstr("7 bytes"));
+  EXPECT_THAT(refusal(number_bytes(100) + "{}"), HasSubstr("a header of 100 bytes in a file of 10"));
+  EXPECT_THAT(refusal(number_bytes(0)), HasSubstr("does not begin with {"));
+  const std::string whole = with_header(R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8);
+  EXPECT_THAT(refusal(whole.substr(0, whole.size() - 1)), HasSubstr("0 to 8 of the data, which has 7"));
+}
+
+TEST(Safetensors, EveryPrefixOfAFileIsRefused) {
+  const std::string whole = with_header(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4);
+  for (std::size_t size = 0; size < whole.size(); ++size) refusal(whole.substr(0, size));
+}
+
+TEST(Safetensors, AHeaderBeyondItsLimitIsRefused) {
+  EXPECT_THAT(refusal(number_bytes(100'000'001) + "{}"), HasSubstr("header of 100000001 bytes"));
+  EXPECT_THAT(refusal(number_bytes(~std::uint64_t{0}) + "{}"), HasSubstr("18446744073709551615"));
+}
+
+TEST(Safetensors, AHeaderThatIsNoObjectIsRefused) {
+  EXPECT_THAT(refusal_of_header("[1]"), HasSubstr("does not begin with {"));
+  EXPECT_THAT(refusal_of_header(R"({"x":1})"), HasSubstr(R"("x" is not an object)"));
+  EXPECT_THAT(refusal_of_header(R"({"x":[]})"), HasSubstr(R"("x" is not an object)"));
+  EXPECT_THAT(refusal_of_header(R"({"x":)"), HasSubstr("no JSON"));
+  EXPECT_THAT(refusal_of_header("{\"\xFF\":{}}"), HasSubstr("no JSON"));
+  EXPECT_THAT(refusal_of_header(R"({} {})"), HasSubstr("no JSON"));
+}
+
+TEST(Safetensors, DeepJsonIsRefused) {
+  EXPECT_THAT(refusal_of_header("{\"x\":{\"shape\":" + std::string(1'000'000, '[')), HasSubstr("too deep"));
+  std::string objects;
+  for (int i = 0; i < 100'000; ++i) objects += "{\"x\":";
+  EXPECT_THAT(refusal_of_header(objects), HasSubstr("too deep"));
+}
+
+TEST(Safetensors, AListWithoutEndIsRefused) {
+  std::string ones = "1";
+  for (int i = 0; i < 1000; ++i) ones += ",1";
+  EXPECT_THAT(refusal_of_header(R"({"x":{"dtype":"F32","shape":[)" + ones + R"(],"data_offsets":[0,4]}})"),
+              HasSubstr("too long"));
+}
+
+TEST(Safetensors, DuplicateKeysAreRefused) {
+  const std::string x = R"("x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]})";
+  EXPECT_THAT(refusal_of_header("{" + x + "," + x + "}"), HasSubstr(R"("x" occurs twice)"));
+  EXPECT_THAT(refusal_of_header(R"({"x":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})"),
+              HasSubstr(R"("dtype" occurs twice)"));
+}
+
+TEST(Safetensors, OverlapsAndHolesAreRefused) {
+  EXPECT_THAT(refusal_of_header(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+                                R"("y":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})",
+                                6),
+              HasSubstr(R"("y" overlaps)"));
+  EXPECT_THAT(refusal_of_header(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+                                R"("y":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})"),
+              HasSubstr("overlaps"));
+  EXPECT_THAT(refusal_of_header(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}})", 5),
+              HasSubstr("leaves a hole"));
+  EXPECT_THAT(refusal_of_header(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 5),
+              HasSubstr("holds 5 bytes of data, the header describes 4"));
+}
+
+TEST(Safetensors, OverflowInShapesIsRefused) {
+  const auto shaped = [](const std::string& shape) {
+    return refusal_of_header(R"({"x":{"dtype":"F32","shape":)" + shape + R"(,"data_offsets":[0,4]}})");
+  };
+  EXPECT_THAT(shaped("[4294967296,4294967296]"), HasSubstr("too large"));
+  // 2^62 + 1 elements of four bytes are four bytes modulo 2^64.
+  EXPECT_THAT(shaped("[4611686018427387905]"), HasSubstr("too large"));
+  EXPECT_THAT(shaped("[18446744073709551615]"), HasSubstr("no size"));
+  EXPECT_THAT(shaped("[99999999999999999999999]"), HasSubstr("no size"));
+  EXPECT_THAT(shaped("[-1]"), HasSubstr("no size"));
+  EXPECT_THAT(shaped("[1.0]"), HasSubstr("no size"));
+  EXPECT_THAT(shaped("[\"1\"]"), HasSubstr("no size"));
+  EXPECT_THAT(shaped("1"), HasSubstr("no shape list"));
+}
+
+TEST(Safetensors, ARangeThatDoesNotFitIsRefused) {
+  const auto placed = [](const std::string& offsets) {
+    return refusal_of_header(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":)" + offsets + "}}");
+  };
+  EXPECT_THAT(placed("[4,0]"), HasSubstr("4 to 0"));
+  EXPECT_THAT(placed("[0,9223372036854775807]"), HasSubstr("which has 4"));
+  EXPECT_THAT(placed("[18446744073709551612,0]"), HasSubstr("no size"));
+  EXPECT_THAT(placed("[0,3]"), HasSubstr("needs 4 bytes as F32 [1], its range has 3"));
+  EXPECT_THAT(placed("[0]"), HasSubstr("1 data_offsets, not 2"));
+  EXPECT_THAT(placed("[0,4,4]"), HasSubstr("3 data_offsets, not 2"));
+}
+
+TEST(Safetensors, AWrongDTypeIsRefused) {
+  EXPECT_THAT(refusal_of_header(R"({"x":{"dtype":"F33","shape":[1],"data_offsets":[0,4]}})"),
+              HasSubstr(R"(unknown dtype "F33")"));
+  EXPECT_THAT(refusal_of_header(R"({"x":{"dtype":4,"shape":[1],"data_offsets":[0,4]}})"),
+              HasSubstr("no dtype text"));
+  EXPECT_THAT(refusal_of_header(R"({"x":{"shape":[1],"data_offsets":[0,4]}})"), HasSubstr("no dtype text"));
+}
+
+TEST(Safetensors, MetadataThatIsNotTextIsRefused) {
+  EXPECT_THAT(refusal_of_header(R"({"__metadata__":{"a":1}})", 0), HasSubstr(R"(metadata "a" is not text)"));
+}
+
+TEST(Safetensors, WhatIsNoFileIsRefusedByName) {
+  const TemporaryFolder folder;
+  EXPECT_THAT(error_of<std::runtime_error>([&] { SafetensorsFile{folder / "none"}; }),
+              HasSubstr("none: cannot be opened: No such file"));
+  EXPECT_THAT(error_of<std::runtime_error>([&] { SafetensorsFile{folder.path()}; }),
+              HasSubstr("Is a directory"));
+}
+
+TEST(Safetensors, TheWriterRefusesWhatTheReaderWould) {
+  const TemporaryFolder folder;
+  const std::vector<float> one = {1};
+  const auto refused = [&](std::vector<TensorEntry> tensors) {
+    return error_of<std::runtime_error>([&] { write_safetensors(folder / "file", tensors); });
+  };
+  EXPECT_THAT(refused({{"x", "F32", {2}, bytes_of(one)}}), HasSubstr("x has 4 bytes, which is not F32 [2]"));
+  EXPECT_THAT(refused({{"x", "F31", {1}, bytes_of(one)}}), HasSubstr("unknown dtype"));
+  EXPECT_THAT(refused({{"x", "F32", {1}, bytes_of(one)}, {"x", "F32", {1}, bytes_of(one)}}),
+              HasSubstr("two tensors are named x"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "file"));
+}
+
+TEST(Safetensors, AFullDiskIsAnError) {
+  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
+  const std::vector<float> one = {1};
+  const std::vector<TensorEntry> tensors = {{"x", "F32", {1}, bytes_of(one)}};
+  EXPECT_THAT(error_of<std::runtime_error>([&] { write_safetensors("/dev/full", tensors); }),
+              HasSubstr("/dev/full: cannot be written: No space left on device"));
+}
+
+}  // namespace
+}  // namespace aurora::trainer

@@ -1,0 +1,86 @@
+#include "support/group.hpp"
+
+namespace aurora::test {
+namespace {
+
+struct Step {
+  Backend& backend;
+  Group& group;
+
+  StepReport operator()(const AdamWOptions& options) const {
+    const auto gradients = const_views(group.gradients);
+    const auto exp_avgs = views(group.momentum), exp_avg_sqs = views(group.squares),
+               weights = views(group.weights);
+    return adamw_step(backend, options, group.steps + 1, {gradients, exp_avgs, exp_avg_sqs, weights});
+  }
+  StepReport operator()(const MuonOptions& options) const { return matrix_step(options, muon_step); }
+  StepReport operator()(const NorMuonOptions& options) const { return matrix_step(options, normuon_step); }
+  StepReport operator()(const UNorMuonOptions& options) const { return matrix_step(options, unormuon_step); }
+  StepReport operator()(const AuroraOptions& options) const { return matrix_step(options, aurora_step); }
+  StepReport operator()(const RiemannianAuroraOptions& options) const {
+    return matrix_step(options, riemannian_aurora_step);
+  }
+
+  template <class Options>
+  StepReport matrix_step(const Options& options,
+                         StepReport (*step)(Backend&, const Options&, const StepTensors&)) const {
+    const auto gradients = const_views(group.gradients);
+    const auto momentum = views(group.momentum), weights = views(group.weights),
+               directions = views(group.directions);
+    const bool stateful = !row_state_name(options).empty();
+    const auto row_states = stateful ? views(group.row_states) : std::vector<MatrixView>{};
+    return step(backend, options, {gradients, momentum, row_states, weights, directions});
+  }
+};
+
+}  // namespace
+
+Group::Group(const std::vector<Matrix>& start, Types types, Placement placement)
+    : types_(types), placement_(placement) {
+  for (const Matrix& weight : start) {
+    const Matrix zero{weight.rows, weight.cols};
+    gradients.emplace_back(zero, types.gradient, placement);
+    weights.emplace_back(weight, types.weight, placement);
+    momentum.emplace_back(zero, types.state, placement);
+    squares.emplace_back(zero, types.state, placement);
+    row_states.emplace_back(Matrix{weight.rows, 1}, types.state, placement);
+  }
+}
+
+void Group::keep_directions() {
+  directions.clear();
+  for (const Stored& weight : weights) directions.emplace_back(weight.values(), types_.state, placement_);
+}
+
+StepReport Group::step(Backend& backend, const OptimizerOptions& options, const std::vector<Matrix>& values) {
+  gradients.clear();
+  for (const Matrix& gradient : values) gradients.emplace_back(gradient, types_.gradient, placement_);
+  return step(backend, options);
+}
+
+StepReport Group::step(Backend& backend, const OptimizerOptions& options) {
+  const StepReport report = std::visit(Step{backend, *this}, options);
+  if (report.applied) ++steps;
+  return report;
+}
+
+std::vector<MatrixView> views(std::vector<Stored>& matrices) {
+  std::vector<MatrixView> list;
+  for (Stored& matrix : matrices) list.push_back(matrix.view());
+  return list;
+}
+
+std::vector<ConstMatrixView> const_views(const std::vector<Stored>& matrices) {
+  std::vector<ConstMatrixView> list;
+  for (const Stored& matrix : matrices) list.push_back(matrix.view());
+  return list;
+}
+
+Matrix trajectory(Backend& backend, const OptimizerOptions& options, const Matrix& start,
+                  const std::vector<Matrix>& gradients, Types types, Placement placement) {
+  Group group({start}, types, placement);
+  for (const Matrix& gradient : gradients) group.step(backend, options, {gradient});
+  return group.weights.front().values();
+}
+
+}  // namespace aurora::test

@@ -1,0 +1,461 @@
+#include "config.hpp"
+
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <sstream>
+#include <stdexcept>
+
+#include "text_data.hpp"
+
+namespace aurora::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+
+template <class... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
+  std::ostringstream text;
+  (text << ... << parts);
+  throw std::invalid_argument(text.str());
+}
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// The kinds of rule: each has a text, reads a field from text, and says whether a field keeps it.
+
+struct Integers {
+  std::int64_t low, high;
+};
+struct Numbers {
+  double low, high;
+  bool low_open = false;
+};
+struct OneOf {
+  std::array<std::string_view, 2> names;  // an empty one ends the list
+};
+struct Paths {};
+
+std::string number_text(double value) {
+  std::array<char, 32> buffer{};
+  return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr};
+}
+
+template <class Number>
+bool read_number(Number& number, std::string_view text) {
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, number);
+  return error == std::errc{} && stop == end;
+}
+
+template <class Integer>
+std::string value_text(const Integer& field, const Integers&) {
+  return std::to_string(field);
+}
+std::string value_text(double field, const Numbers&) { return number_text(field); }
+std::string value_text(const std::string& field, const OneOf&) { return field; }
+
+std::string rule_text(const Integers& rule) {
+  return "an integer from " + std::to_string(rule.low) + " to " + std::to_string(rule.high);
+}
+std::string rule_text(const Numbers& rule) {
+  return std::string("a finite number ") + (rule.low_open ? "> " : ">= ") + number_text(rule.low) +
+         (rule.high < kInfinity ? " and <= " + number_text(rule.high) : "");
+}
+std::string rule_text(const OneOf& rule) {
+  return rule.names[1].empty() ? std::string(rule.names[0])
+                               : std::string(rule.names[0]) + " or " + std::string(rule.names[1]);
+}
+std::string rule_text(const Paths&) { return "a path or a list of paths, in UTF-8"; }
+
+template <class Integer>
+bool keeps(const Integer& field, const Integers& rule) {
+  return std::cmp_greater_equal(field, rule.low) && std::cmp_less_equal(field, rule.high);
+}
+bool keeps(double field, const Numbers& rule) {
+  return std::isfinite(field) && (rule.low_open ? field > rule.low : field >= rule.low) && field <= rule.high;
+}
+bool keeps(const std::string& field, const OneOf& rule) {
+  return !field.empty() && std::ranges::find(rule.names, field) != rule.names.end();
+}
+bool keeps(const std::vector<std::string>& field, const Paths&) {
+  return std::ranges::all_of(field,
+                             [](const std::string& path) { return !path.empty() && is_utf8(path, false); });
+}
+
+std::string toml_string(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
+      constexpr std::string_view kDigits = "0123456789ABCDEF";
+      out += "\\u00";
+      out += kDigits[static_cast<std::size_t>(c) >> 4];
+      out += kDigits[static_cast<std::size_t>(c) & 15];
+    } else {
+      out += c;
+    }
+  }
+  return out + '"';
+}
+
+std::string value_text(const std::vector<std::string>& field, const Paths&) {
+  std::string list = "[";
+  for (const std::string& path : field) list += (list.size() > 1 ? ", " : "") + toml_string(path);
+  return list + "]";
+}
+
+template <class Integer>
+bool read_text(Integer& field, const Integers& rule, std::string_view text) {
+  Integer number{};
+  if (!read_number(number, text) || !keeps(number, rule)) return false;
+  field = number;
+  return true;
+}
+bool read_text(double& field, const Numbers& rule, std::string_view text) {
+  double number{};
+  if (!read_number(number, text) || !keeps(number, rule)) return false;
+  field = number;
+  return true;
+}
+bool read_text(std::string& field, const OneOf& rule, std::string_view text) {
+  if (!keeps(std::string(text), rule)) return false;
+  field = text;
+  return true;
+}
+bool read_text(std::vector<std::string>& field, const Paths& rule, std::string_view text) {
+  std::vector<std::string> paths;
+  if (text.starts_with('[')) {
+    try {
+      const toml::table table = toml::parse("paths = " + std::string(text));
+      const toml::array* list = table["paths"].as_array();
+      if (list == nullptr || table.size() != 1) return false;
+      for (const toml::node& path : *list) {
+        if (!path.is_string()) return false;
+        paths.push_back(path.as_string()->get());
+      }
+    } catch (const toml::parse_error&) {
+      return false;
+    }
+  } else {
+    paths.emplace_back(text);
+  }
+  if (!keeps(paths, rule)) return false;
+  for (std::string& path : paths) {
+    if (path != "-") path = fs::absolute(path).lexically_normal().string();
+  }
+  field = std::move(paths);
+  return true;
+}
+
+constexpr Integers kEvery{1, 1'000'000'000};
+
+/// Calls visit(key, field, rule, meaning) for every setting outside [optim] and [adamw], whose list is the
+/// library's.
+template <class Config, class Visit>
+void for_each_field(Config& c, const Visit& visit) {
+  visit("model.width", c.model.width, Integers{2, 65536}, "length of a token's vector");
+  visit("model.layers", c.model.layers, Integers{1, 1024}, "blocks of attention and MLP");
+  visit("model.heads", c.model.heads, Integers{1, 1024}, "attention heads");
+  visit("model.kv_heads", c.model.kv_heads, Integers{1, 1024},
+        "key-value heads, each for heads / kv_heads heads");
+  visit("model.context", c.model.context, Integers{1, 1 << 20}, "tokens of a sequence");
+  visit("model.expansion", c.model.expansion, Numbers{0, 64, true}, "neurons of an MLP / width");
+  visit("model.rope_theta", c.model.rope_theta, Numbers{1, 1e12}, "base of the rotary wavelengths");
+  visit("model.norm_eps", c.model.norm_eps, Numbers{0, 1, true}, "added to the mean square in RMSNorm");
+  visit("data.paths", c.data, Paths{}, "text to train on: files, folders, - for standard input");
+  visit("data.validation", c.validation, Paths{}, "other text for evaluation; empty: a part of data.paths");
+  visit("train.steps", c.steps, kEvery, "steps of the run");
+  visit("train.batch", c.batch, Integers{1, 65536}, "sequences of a micro-batch");
+  visit("train.accumulate", c.accumulate, Integers{1, 65536}, "micro-batches of a step");
+  visit("train.warmup", c.warmup, Numbers{0, 1}, "share of the steps with rising learning rates");
+  visit("train.cooldown", c.cooldown, Numbers{0, 1}, "share of the steps with falling learning rates");
+  visit("train.clip", c.clip, Numbers{0, kInfinity}, "largest norm of all gradients together; 0: any");
+  visit("train.seed", c.seed, Integers{0, std::numeric_limits<std::int64_t>::max()},
+        "of weights and data order");
+  visit("train.threads", c.threads, Integers{0, 1024}, "CPU threads; 0: all cores");
+  visit("train.eval_every", c.eval_every, kEvery, "steps from evaluation to evaluation");
+  visit("train.diagnose_every", c.diagnose_every, kEvery, "steps from neuron record to neuron record");
+  visit("train.save_every", c.save_every, kEvery, "steps from checkpoint to checkpoint");
+  visit("train.keep", c.keep, Integers{0, 1'000'000}, "newest checkpoints kept; 0: all");
+  visit("train.dtype", c.dtype, OneOf{{"f32", "bf16"}}, "numbers of the forward pass");
+  visit("train.device", c.device, OneOf{{"cpu"}}, "where to train");
+}
+
+struct Preset {
+  std::string_view name;
+  Index width, layers, heads, context, batch;
+};
+constexpr std::array<Preset, 3> kPresets = {{
+    {"tiny", 128, 4, 4, 128, 16},
+    {"small", 512, 8, 8, 512, 16},
+    {"base", 768, 12, 12, 1024, 16},
+}};
+
+constexpr std::string_view kOptimizer = "optim.optimizer";
+constexpr std::string_view kOptimizerMeaning = "of the hidden matrices; adamw: of everything";
+
+std::string optimizer_rule() {
+  std::string names = "one of ";
+  for (const auto name : kOptimizerNames) names += (names.size() > 7 ? ", " : "") + std::string(name);
+  return names;
+}
+
+bool trains_all_by_adamw(const TrainConfig& config) {
+  return std::holds_alternative<AdamWOptions>(config.optim);
+}
+
+/// The library's message after its "[place] ".
+std::string without_place(std::string_view message) {
+  const auto end = message.find("] ");
+  return std::string(message.starts_with('[') && end != message.npos ? message.substr(end + 2) : message);
+}
+
+template <class Action>
+void with_key(std::string_view key, const Action& action) {
+  try {
+    action();
+  } catch (const std::invalid_argument& error) {
+    fail(key, ": ", without_place(error.what()));
+  }
+}
+
+void set_adamw(TrainConfig& config, std::string_view name, std::string_view value) {
+  OptimizerOptions options = config.adamw;
+  if (name == "betas") {
+    const auto is_bracket = [](char c) {
+      return std::string_view("()[] ").find(c) != std::string_view::npos;
+    };
+    std::string text(value);
+    std::erase_if(text, is_bracket);
+    const auto comma = text.find(',');
+    if (comma == text.npos) fail("must be two numbers, as in 0.9,0.95, not '", value, "'");
+    set_hyperparameter(options, "beta1", std::string_view(text).substr(0, comma));
+    set_hyperparameter(options, "beta2", std::string_view(text).substr(comma + 1));
+  } else {
+    set_hyperparameter(options, name, value);
+  }
+  config.adamw = std::get<AdamWOptions>(options);
+  if (trains_all_by_adamw(config)) config.optim = config.adamw;
+}
+
+void set_optimizer(TrainConfig& config, std::string_view value) {
+  const OptimizerOptions chosen = parse_variant(value);
+  if (!std::holds_alternative<AdamWOptions>(chosen)) {
+    if (value != name(config.optim)) config.optim = chosen;
+    return;
+  }
+  // The options of a variant of adamw go on top of [adamw], the one place of AdamW's options.
+  TrainConfig changed = config;
+  changed.optim = changed.adamw;
+  const auto colon = value.find(':');
+  std::string_view options = colon == value.npos ? std::string_view() : value.substr(colon + 1);
+  while (!options.empty()) {
+    const std::string_view option = options.substr(0, options.find('+'));
+    const auto equals = option.find('=');
+    set_adamw(changed, option.substr(0, equals), option.substr(equals + 1));
+    options.remove_prefix(std::min(option.size() + 1, options.size()));
+  }
+  config = std::move(changed);
+}
+
+[[noreturn]] void fail_unknown(const TrainConfig& config, std::string_view key) {
+  std::vector<std::string> keys;
+  for (const Setting& setting : settings(config)) keys.push_back(setting.key);
+  fail("there is no setting '", key, "'; did you mean '", nearest(key, keys), "'?");
+}
+
+/// A TOML value as set() takes it.
+std::string node_text(const toml::node& node) {
+  if (node.is_string()) return node.as_string()->get();
+  if (node.is_integer()) return std::to_string(node.as_integer()->get());
+  if (node.is_floating_point()) return number_text(node.as_floating_point()->get());
+  if (node.is_boolean()) return node.as_boolean()->get() ? "true" : "false";
+  std::ostringstream text;
+  if (const toml::array* list = node.as_array()) {
+    text << toml::default_formatter{*list, toml::format_flags::quote_dates_and_times};
+  } else {
+    text << "a " << node.type();
+  }
+  return text.str();
+}
+
+/// Text of the library's list, or a name, as a TOML value.
+std::string toml_value(const std::string& text) {
+  double number{};
+  const bool plain = text.starts_with('[') || text == "true" || text == "false" || read_number(number, text);
+  return plain ? text : toml_string(text);
+}
+
+}  // namespace
+
+Index ModelConfig::neurons() const {
+  return static_cast<Index>(std::llround(expansion * static_cast<double>(width)));
+}
+
+std::vector<std::string> preset_names() {
+  std::vector<std::string> names;
+  for (const Preset& preset : kPresets) names.emplace_back(preset.name);
+  return names;
+}
+
+void apply_preset(TrainConfig& config, std::string_view name) {
+  const auto preset = std::ranges::find(kPresets, name, &Preset::name);
+  if (preset == kPresets.end()) {
+    const auto names = preset_names();
+    fail("there is no preset '", name, "'; did you mean '", nearest(name, names),
+         "'? There are: tiny, small, base");
+  }
+  config.model.width = preset->width;
+  config.model.layers = preset->layers;
+  config.model.heads = config.model.kv_heads = preset->heads;
+  config.model.context = preset->context;
+  config.model.expansion = ModelConfig{}.expansion;
+  config.batch = preset->batch;
+}
+
+std::vector<Setting> settings(const TrainConfig& config) {
+  std::vector<Setting> list;
+  for_each_field(config, [&](const char* key, const auto& field, const auto& rule, const char* meaning) {
+    list.push_back({key, value_text(field, rule), rule_text(rule), meaning});
+  });
+  const auto add = [&](const char* section, const OptimizerOptions& options) {
+    for (Hyperparameter& entry : hyperparameters(options)) {
+      list.push_back({section + std::move(entry.name), std::move(entry.value), std::move(entry.rule),
+                      std::move(entry.meaning)});
+    }
+  };
+  list.push_back({std::string(kOptimizer), std::string(name(config.optim)), optimizer_rule(),
+                  std::string(kOptimizerMeaning)});
+  if (!trains_all_by_adamw(config)) add("optim.", config.optim);
+  add("adamw.", config.adamw);
+  return list;
+}
+
+void set(TrainConfig& config, std::string_view key, std::string_view value) {
+  constexpr std::string_view kOptim = "optim.", kAdamW = "adamw.";
+  if (key == kOptimizer) return with_key(key, [&] { set_optimizer(config, value); });
+  if (key.starts_with(kAdamW))
+    return with_key(key, [&] { set_adamw(config, key.substr(kAdamW.size()), value); });
+  if (key.starts_with(kOptim)) {
+    if (trains_all_by_adamw(config)) {
+      fail("with the optimizer adamw there is no setting '", key, "'; set adamw.", key.substr(kOptim.size()));
+    }
+    return with_key(key, [&] { set_hyperparameter(config.optim, key.substr(kOptim.size()), value); });
+  }
+  bool found = false;
+  for_each_field(config, [&](std::string_view entry, auto& field, const auto& rule, const char*) {
+    if (entry != key) return;
+    found = true;
+    if (!read_text(field, rule, value)) fail(key, " must be ", rule_text(rule), ", not '", value, "'");
+  });
+  if (!found) fail_unknown(config, key);
+}
+
+void validate(const TrainConfig& config) {
+  for_each_field(config, [&](const char* key, const auto& field, const auto& rule, const char*) {
+    if (!keeps(field, rule)) fail(key, " must be ", rule_text(rule), ", not ", value_text(field, rule));
+  });
+  const ModelConfig& model = config.model;
+  if (model.vocabulary != ModelConfig{}.vocabulary)
+    fail("the vocabulary is 256 bytes, not ", model.vocabulary);
+  if (model.width % model.heads != 0) {
+    fail("model.width must be divisible by model.heads: ", model.width, " by ", model.heads);
+  }
+  if (model.width / model.heads % 2 != 0) {
+    fail("model.width / model.heads must be even, for rotary positions: ", model.width, " / ", model.heads,
+         " = ", model.width / model.heads);
+  }
+  if (model.heads % model.kv_heads != 0) {
+    fail("model.heads must be divisible by model.kv_heads: ", model.heads, " by ", model.kv_heads);
+  }
+  const double neurons = model.expansion * static_cast<double>(model.width);
+  if (neurons != static_cast<double>(model.neurons()) || model.neurons() < 2) {
+    const Index whole = std::max<Index>(2, model.neurons());
+    fail("model.expansion * model.width must be an integer > 1: ", number_text(model.expansion), " * ",
+         model.width, " = ", number_text(neurons), "; ", whole, " neurons are an expansion of ",
+         number_text(static_cast<double>(whole) / static_cast<double>(model.width)));
+  }
+  if (config.warmup + config.cooldown > 1) {
+    fail("train.warmup + train.cooldown must be <= 1: ", number_text(config.warmup), " + ",
+         number_text(config.cooldown));
+  }
+  double tokens = 1;
+  for (const Index factor : {config.steps, config.batch, config.accumulate, model.context}) {
+    tokens *= static_cast<double>(factor);
+  }
+  if (tokens >= 0x1p62) {
+    fail("train.steps * train.batch * train.accumulate * model.context must be < 2^62 tokens: ", config.steps,
+         " * ", config.batch, " * ", config.accumulate, " * ", model.context);
+  }
+  with_key("adamw", [&] { aurora::validate(OptimizerOptions(config.adamw)); });
+  if (!(config.adamw.lr > 0)) fail("adamw.lr must be > 0 to train, not ", number_text(config.adamw.lr));
+  if (trains_all_by_adamw(config)) {
+    if (std::get<AdamWOptions>(config.optim) != config.adamw)
+      fail("with the optimizer adamw optim must equal adamw");
+    return;
+  }
+  with_key("optim", [&] { aurora::validate(config.optim); });
+  const double lr = std::visit([](const auto& options) { return options.lr; }, config.optim);
+  if (!(lr > 0)) fail("optim.lr must be > 0 to train, not ", number_text(lr));
+}
+
+std::string to_toml(const TrainConfig& config) {
+  std::string text, section;
+  for (const auto& [key, value, rule, meaning] : settings(config)) {
+    const auto dot = key.find('.');
+    if (key.substr(0, dot) != section) {
+      text += (section.empty() ? "[" : "\n[") + (section = key.substr(0, dot)) + "]\n";
+    }
+    text += key.substr(dot + 1) + " = " + toml_value(value) + "  # " + meaning + "\n";
+  }
+  return text;
+}
+
+TrainConfig from_toml(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::ostringstream content;
+  if (!in || !(content << in.rdbuf()))
+    throw std::runtime_error(file.string() + ": no configuration can be read here");
+  const auto place = [&](const toml::source_region& source) {
+    return file.string() + ":" + std::to_string(source.begin.line) + ": ";
+  };
+  toml::table sections;
+  try {
+    sections = toml::parse(content.str());
+  } catch (const toml::parse_error& error) {
+    throw std::runtime_error(place(error.source()) + "not TOML: " + std::string(error.description()));
+  }
+
+  TrainConfig config;
+  const auto set_node = [&](const std::string& key, const toml::node& node) {
+    try {
+      set(config, key, node_text(node));
+    } catch (const std::invalid_argument& error) {
+      fail(place(node.source()), error.what());
+    }
+  };
+  // First, because it says which other settings there are.
+  if (const toml::node* optimizer = sections.at_path(kOptimizer).node())
+    set_node(std::string(kOptimizer), *optimizer);
+  for (const auto& [section, content_node] : sections) {
+    const std::string name(section.str());
+    const toml::table* table = content_node.as_table();
+    if (table == nullptr) {
+      set_node(name, content_node);
+      continue;
+    }
+    for (const auto& [key, node] : *table) {
+      const std::string full = name + "." + std::string(key.str());
+      if (full != kOptimizer) set_node(full, node);
+    }
+  }
+  return config;
+}
+
+}  // namespace aurora::trainer

@@ -1,0 +1,113 @@
+#include "neurons.hpp"
+
+#include <cmath>
+#include <limits>
+
+namespace aurora::trainer {
+namespace {
+
+ConstMatrixView view(const torch::Tensor& matrix) {
+  return {.data = matrix.const_data_ptr(),
+          .rows = matrix.size(0),
+          .cols = matrix.size(1),
+          .row_stride = matrix.stride(0),
+          .col_stride = matrix.stride(1),
+          .dtype = matrix.scalar_type() == torch::kFloat64 ? DType::f64 : DType::f32};
+}
+
+std::string threshold_key(double threshold) { return nlohmann::json(threshold).dump(); }
+
+nlohmann::ordered_json matrix_record(const MatrixHealth& health) {
+  nlohmann::ordered_json starved;
+  for (std::size_t i = 0; i < kStarvedThresholds.size(); ++i)
+    starved[threshold_key(kStarvedThresholds[i])] = health.starved[i];
+  return {{"starved", starved},
+          {"leverage", health.leverage},
+          {"update_row_norm_cv", health.update_row_norm_cv},
+          {"orthogonality_error", health.orthogonality_error}};
+}
+
+}  // namespace
+
+std::vector<double> activation_rms(const torch::Tensor& activations) {
+  const auto rms = activations.flatten(0, -2).to(torch::kFloat32).square().mean(0).sqrt().to(torch::kFloat64);
+  const auto* begin = rms.const_data_ptr<double>();
+  return {begin, begin + rms.numel()};
+}
+
+double dead_share(std::span<const double> rms, double threshold) {
+  return starved_share(rms, quantile(rms, 0.5), threshold);
+}
+
+double activation_effective_rank(const torch::Tensor& activations) {
+  auto x = activations.flatten(0, -2).to(torch::kFloat32);
+  if (x.size(0) < x.size(1)) x = x.t();
+  const auto squares = torch::linalg_eigvalsh(x.t().mm(x)).to(torch::kFloat64).clamp_min(0);
+  const auto shares = squares / squares.sum();
+  const double entropy = -torch::xlogy(shares, shares).sum().item<double>();
+  return std::isnan(entropy) ? 0 : std::exp(entropy);
+}
+
+MatrixHealth matrix_health(Backend& backend, const torch::Tensor& momentum, const torch::Tensor& direction,
+                           NeuronAxis axis) {
+  const double shorter = static_cast<double>(std::min(momentum.size(0), momentum.size(1)));
+  const double balanced = shorter / static_cast<double>(momentum.size(axis == NeuronAxis::rows ? 0 : 1));
+  const std::vector<double> leverage = leverage_scores(backend, view(momentum), axis);
+  MatrixHealth health{};
+  for (std::size_t i = 0; i < kStarvedThresholds.size(); ++i)
+    health.starved[i] = starved_share(leverage, balanced, kStarvedThresholds[i]);
+  for (std::size_t i = 0; i < kLeverageQuantiles.size(); ++i)
+    health.leverage[i] = quantile(leverage, kLeverageQuantiles[i]) / balanced;
+  health.update_row_norm_cv = health.orthogonality_error = std::numeric_limits<double>::quiet_NaN();
+  if (direction.defined()) {
+    const ConstMatrixView u = view(direction);
+    health.update_row_norm_cv = row_norm_cv(backend, axis == NeuronAxis::rows ? u : transposed(u));
+    health.orthogonality_error = orthogonality_error(backend, u).max_abs;
+  }
+  return health;
+}
+
+std::vector<LayerHealth> neuron_health(Model& model, optim::SpectralOptimizer& optimizer, Backend& backend,
+                                       const torch::Tensor& tokens, bool bf16) {
+  const torch::NoGradGuard no_grad;
+  std::vector<torch::Tensor> activations;
+  next_byte_loss(model, tokens, bf16, &activations);
+  const auto parameters = model.named_parameters();
+  const auto health_of = [&](const std::string& name, NeuronAxis axis) {
+    const torch::Tensor& weight = parameters[name];
+    const optim::ParameterState& state = optimizer.state_of(weight);
+    return matrix_health(backend, state.momentum_buffer.defined() ? state.momentum_buffer : state.exp_avg,
+                         optimizer.direction_of(weight), axis);
+  };
+  std::vector<LayerHealth> layers;
+  for (std::size_t i = 0; i < activations.size(); ++i) {
+    const std::string mlp = "model.layers." + std::to_string(i) + ".mlp.";
+    const std::vector<double> rms = activation_rms(activations[i]);
+    LayerHealth& health = layers.emplace_back();
+    health.neurons = static_cast<Index>(rms.size());
+    for (std::size_t t = 0; t < kDeadThresholds.size(); ++t)
+      health.dead[t] = dead_share(rms, kDeadThresholds[t]);
+    health.activation_effective_rank = activation_effective_rank(activations[i]);
+    health.gate = health_of(mlp + "gate_proj.weight", NeuronAxis::rows);
+    health.up = health_of(mlp + "up_proj.weight", NeuronAxis::rows);
+    health.down = health_of(mlp + "down_proj.weight", NeuronAxis::columns);
+  }
+  return layers;
+}
+
+nlohmann::ordered_json neuron_record(const LayerHealth& health, Index step, Index layer) {
+  nlohmann::ordered_json dead;
+  for (std::size_t i = 0; i < kDeadThresholds.size(); ++i)
+    dead[threshold_key(kDeadThresholds[i])] = health.dead[i];
+  return {{"kind", "neurons"},
+          {"step", step},
+          {"layer", layer},
+          {"neurons", health.neurons},
+          {"dead", dead},
+          {"activation_effective_rank", health.activation_effective_rank},
+          {"gate", matrix_record(health.gate)},
+          {"up", matrix_record(health.up)},
+          {"down", matrix_record(health.down)}};
+}
+
+}  // namespace aurora::trainer

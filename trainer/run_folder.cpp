@@ -1,0 +1,122 @@
+#include "run_folder.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <fstream>
+#include <map>
+#include <stdexcept>
+
+namespace aurora::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The step of a checkpoint folder's name; nothing for other names.
+std::optional<Index> step_of(const fs::path& path) {
+  constexpr std::string_view prefix = "checkpoint-";
+  const std::string name = path.filename().string();
+  if (!name.starts_with(prefix)) return {};
+  Index step = 0;
+  const char* end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(name.data() + prefix.size(), end, step);
+  if (error != std::errc() || name != checkpoint_name(step)) return {};
+  return step;
+}
+
+bool unfinished(const fs::path& path) {
+  const std::string name = path.filename().string();
+  return (name.starts_with("checkpoint-") && name.ends_with(".tmp")) || name == "config.toml.tmp" ||
+         name == "log.jsonl.tmp" || name == "last.tmp";
+}
+
+std::vector<fs::path> entries(const fs::path& folder) {
+  if (!fs::is_directory(folder)) return {};
+  return {fs::directory_iterator(folder), fs::directory_iterator()};
+}
+
+}  // namespace
+
+std::string checkpoint_name(Index step) {
+  const std::string digits = std::to_string(step);
+  return "checkpoint-" + std::string(digits.size() < 6 ? 6 - digits.size() : 0, '0') + digits;
+}
+
+std::vector<fs::path> checkpoints(const fs::path& folder) {
+  std::vector<std::pair<Index, fs::path>> found;
+  for (const fs::path& path : entries(folder))
+    if (const auto step = step_of(path); step && fs::is_directory(path)) found.emplace_back(*step, path);
+  std::sort(found.begin(), found.end());
+  std::vector<fs::path> paths;
+  for (auto& [step, path] : found) paths.push_back(std::move(path));
+  return paths;
+}
+
+fs::path resolve_checkpoint(const fs::path& path) {
+  if (fs::is_regular_file(path / "model.safetensors")) return path;
+  std::ifstream last(path / "last");
+  std::string name;
+  if (std::getline(last, name) && step_of(name) && name == fs::path(name).filename() &&
+      fs::is_directory(path / name))
+    return path / name;
+  if (!fs::exists(path))
+    throw std::invalid_argument(path.string() + ": no such folder; name a checkpoint or a run");
+  throw std::invalid_argument(path.string() +
+                              ": neither a checkpoint (no model.safetensors) nor a run with one (no `last`)");
+}
+
+bool holds_run(const fs::path& folder) {
+  return fs::exists(folder / "config.toml") || fs::exists(folder / "log.jsonl") ||
+         !checkpoints(folder).empty();
+}
+
+void require_mode(const fs::path& folder, FolderMode mode) {
+  if (mode == FolderMode::fresh && holds_run(folder))
+    throw std::invalid_argument(folder.string() +
+                                ": holds a run; --resume goes on with it, --overwrite deletes it");
+  if (mode == FolderMode::resume && !fs::is_directory(folder))
+    throw std::invalid_argument(folder.string() + ": no such folder, so there is nothing to resume");
+  if (fs::exists(folder) && !fs::is_directory(folder))
+    throw std::invalid_argument(folder.string() + ": is a file, not a folder");
+}
+
+void require_same_run(const TrainConfig& config, const fs::path& folder) {
+  if (!fs::exists(folder / "config.toml")) return;
+  constexpr std::array<std::string_view, 5> free = {"train.steps", "train.eval_every", "train.diagnose_every",
+                                                    "train.save_every", "train.keep"};
+  std::map<std::string, std::string> now;
+  for (const Setting& setting : settings(config)) now[setting.key] = setting.value;
+  for (const Setting& before : settings(from_toml(folder / "config.toml"))) {
+    const std::string& value = now[before.key];
+    if (value == before.value || std::ranges::find(free, before.key) != free.end()) continue;
+    throw std::invalid_argument("cannot resume " + folder.string() + " with " + before.key + " = " +
+                                (value.empty() ? "nothing" : value) + ": the run has " + before.value);
+  }
+}
+
+void remove_run(const fs::path& folder) {
+  for (const fs::path& path : entries(folder)) {
+    const std::string name = path.filename().string();
+    if (name == "config.toml" || name == "log.jsonl" || name == "last" ||
+        name.starts_with("events.out.tfevents.") || step_of(path) || unfinished(path))
+      fs::remove_all(path);
+  }
+}
+
+void remove_unfinished(const fs::path& folder) {
+  for (const fs::path& path : entries(folder))
+    if (unfinished(path)) fs::remove_all(path);
+}
+
+void keep_newest(const fs::path& folder, Index keep) {
+  const auto all = checkpoints(folder);
+  if (keep <= 0 || std::ssize(all) <= keep) return;
+  for (auto old = all.begin(); old != all.end() - keep; ++old) {
+    // A folder half removed must not look whole, so it loses its name first.
+    const fs::path doomed = old->string() + ".tmp";
+    fs::rename(*old, doomed);
+    fs::remove_all(doomed);
+  }
+}
+
+}  // namespace aurora::trainer

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config.hpp"
+#include "train.hpp"
+
+namespace aurora::trainer {
+
+// Names inside a run folder: config.toml, log.jsonl, events.out.tfevents.*, checkpoint-000500/, last, lock. A
+// checkpoint is written as checkpoint-000500.tmp and renamed, so a folder of the plain name is always whole.
+
+std::string checkpoint_name(Index step);  // "checkpoint-000500"
+
+/// Whole checkpoints in the folder, oldest first.
+std::vector<std::filesystem::path> checkpoints(const std::filesystem::path& folder);
+
+/// A checkpoint folder itself, or of a run folder the one that `last` names. Throws std::invalid_argument
+/// where there is none.
+std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
+
+bool holds_run(const std::filesystem::path& folder);
+
+/// Throws std::invalid_argument that says what to do: `fresh` where there is a run, `resume` where there is
+/// no folder.
+void require_mode(const std::filesystem::path& folder, FolderMode mode);
+
+/// Throws std::invalid_argument naming the first setting of FOLDER/config.toml that differs from `config`,
+/// but for those that a resumed run may change: train.steps, the intervals and train.keep. Nothing to compare
+/// is no difference.
+void require_same_run(const TrainConfig& config, const std::filesystem::path& folder);
+
+/// Removes what an earlier run left: everything of the names above but the lock. Other files stay.
+void remove_run(const std::filesystem::path& folder);
+
+/// Removes what a killed run left half-written.
+void remove_unfinished(const std::filesystem::path& folder);
+
+/// Removes all but the newest `keep` checkpoints; 0 keeps all.
+void keep_newest(const std::filesystem::path& folder, Index keep);
+
+}  // namespace aurora::trainer

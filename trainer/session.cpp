@@ -1,0 +1,30 @@
+#include "session.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+
+#include "train.hpp"
+
+namespace aurora::trainer {
+
+void set_up_torch(int threads) {
+  if (threads > 0) at::set_num_threads(threads);
+  auto& context = at::globalContext();
+  context.setDeterministicAlgorithms(true, /*warn_only=*/false);
+  context.setDeterministicFillUninitializedMemory(false);  // a guard for debugging that costs time
+}
+
+std::string first_line(const c10::Error& error) {
+  const std::string text = error.what_without_backtrace();
+  return text.substr(0, text.find('\n'));
+}
+
+std::string torch_description() {
+  std::string text = "torch " TORCH_VERSION ", CPU capability " + at::get_cpu_capability() + ", " +
+                     std::to_string(at::get_num_threads()) + " threads";
+  text += torch::cuda::is_available() ? ", CUDA devices: " + std::to_string(torch::cuda::device_count())
+                                      : ", no CUDA";
+  return text + "\n" + at::show_config();
+}
+
+}  // namespace aurora::trainer

@@ -1,0 +1,255 @@
+#include "text_data.hpp"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <iterator>
+#include <stdexcept>
+#include <utility>
+
+#include "corpus_files.hpp"
+
+namespace aurora::trainer {
+namespace {
+
+using Bytes = std::span<const std::byte>;
+
+constexpr Index kDocumentsToSplitWhole = 20;
+constexpr std::byte kSeparator{0};
+
+class Sha256 {
+ public:
+  Sha256() { check(EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr)); }
+  void add(Bytes bytes) { check(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size())); }
+  std::string hexadecimal() {
+    std::array<unsigned char, 32> digest{};
+    check(EVP_DigestFinal_ex(context_.get(), digest.data(), nullptr));
+    std::string text;
+    for (const unsigned char byte : digest) {
+      text += "0123456789abcdef"[byte >> 4];
+      text += "0123456789abcdef"[byte & 15];
+    }
+    return text;
+  }
+
+ private:
+  static void check(int ok) {
+    if (ok != 1) throw std::runtime_error("[aurora::trainer::TextData] SHA-256 failed in libcrypto");
+  }
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_{EVP_MD_CTX_new(), EVP_MD_CTX_free};
+};
+
+/// Files seen as one run of bytes, one separator between two.
+class ByteStream {
+ public:
+  explicit ByteStream(const std::vector<Bytes>& texts) {
+    for (const Bytes text : texts) {
+      if (size_ > 0) append(Bytes(&kSeparator, 1));
+      append(text);
+    }
+  }
+
+  Index size() const { return size_; }
+
+  /// The parts of bytes [first, first + count) in order.
+  template <class Use>
+  void for_each_part(Index first, Index count, const Use& use) const {
+    auto piece = std::prev(std::ranges::upper_bound(pieces_, first, {}, &Piece::start));
+    for (; count > 0; ++piece) {
+      const Index skipped = first - piece->start;
+      const Index taken = std::min(count, std::ssize(piece->bytes) - skipped);
+      use(piece->bytes.subspan(static_cast<std::size_t>(skipped), static_cast<std::size_t>(taken)));
+      first += taken;
+      count -= taken;
+    }
+  }
+
+  void copy(Index first, std::span<std::int64_t> tokens) const {
+    auto out = tokens.begin();
+    for_each_part(first, std::ssize(tokens), [&](Bytes part) {
+      out =
+          std::ranges::transform(part, out, [](std::byte b) { return std::to_integer<std::int64_t>(b); }).out;
+    });
+  }
+
+  /// Where documents, the longest runs without a separator, begin.
+  std::vector<Index> document_starts() const {
+    std::vector<Index> starts;
+    bool inside = false;
+    for (const auto& [start, bytes] : pieces_) {
+      for (Bytes rest = bytes; !rest.empty();) {
+        const Index position = start + (rest.data() - bytes.data());
+        if (rest.front() == kSeparator) {
+          inside = false;
+          rest = rest.subspan(1);
+          continue;
+        }
+        if (!std::exchange(inside, true)) starts.push_back(position);
+        const auto* end = static_cast<const std::byte*>(std::memchr(rest.data(), 0, rest.size()));
+        rest = end == nullptr ? Bytes() : rest.subspan(static_cast<std::size_t>(end - rest.data()));
+      }
+    }
+    return starts;
+  }
+
+ private:
+  struct Piece {
+    Index start;
+    Bytes bytes;
+  };
+  void append(Bytes bytes) {
+    pieces_.push_back({size_, bytes});
+    size_ += std::ssize(bytes);
+  }
+
+  std::vector<Piece> pieces_;
+  Index size_ = 0;
+};
+
+/// Where the validation part of data without validation paths begins; see TextData.
+Index validation_start(Index size, const std::vector<Index>& document_starts) {
+  const Index last_tenth = size / 10 * 9 + size % 10 * 9 / 10;
+  if (std::ssize(document_starts) < kDocumentsToSplitWhole) return last_tenth;
+  const auto after = std::ranges::upper_bound(document_starts, last_tenth);
+  const Index start = after == document_starts.begin() ? 0 : *std::prev(after);
+  return start >= size - size / 2 ? start : last_tenth;
+}
+
+// Number `index` of the splitmix64 sequence that begins at a mixed seed (Steele, Lea, Flood 2014).
+std::uint64_t mixed(std::uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+std::uint64_t random_bits(std::uint64_t seed, std::uint64_t index) {
+  constexpr std::uint64_t kGamma = 0x9E3779B97F4A7C15u;
+  return mixed(mixed(seed + kGamma) + (index + 1) * kGamma);
+}
+
+/// From 0 to limit - 1, all equally likely to 2^-64 limit.
+Index scaled(std::uint64_t bits, Index limit) {
+  __extension__ using Wide = unsigned __int128;
+  return static_cast<Index>(Wide{bits} * static_cast<std::uint64_t>(limit) >> 64);
+}
+
+void check_size(const std::string& what, Index available, Index needed) {
+  if (available >= needed) return;
+  throw std::invalid_argument("the " + what + " text has " + std::to_string(available) +
+                              " bytes, needed are " + std::to_string(needed) +
+                              "; give more text or a smaller model.context");
+}
+
+}  // namespace
+
+struct TextData::Impl {
+  CorpusFiles training_files, validation_files;
+  ByteStream training, validation;  // the same where validation is a part of the data
+  Index validation_begin = 0;
+  CorpusSummary summary;
+};
+
+TextData::TextData(const std::vector<std::string>& data, const std::vector<std::string>& validation,
+                   Index needed_bytes) {
+  if (data.empty() && validation.empty()) {
+    throw std::invalid_argument("no text was named; give files or folders (data.paths)");
+  }
+  CorpusCollector collector;
+  // First, so that what is named as both stays out of training.
+  CorpusFiles validation_files = collector.collect(validation);
+  CorpusFiles training_files = collector.collect(data);
+  impl_ = std::make_unique<Impl>(
+      Impl{std::move(training_files), std::move(validation_files), ByteStream({}), ByteStream({}), 0, {}});
+  impl_->training = ByteStream(impl_->training_files.texts);
+  impl_->validation = validation.empty() ? impl_->training : ByteStream(impl_->validation_files.texts);
+
+  CorpusSummary& summary = impl_->summary;
+  Sha256 hash;
+  for (const CorpusFiles* files : {&impl_->training_files, &impl_->validation_files}) {
+    summary.files += std::ssize(files->texts);
+    summary.skipped += files->skipped;
+    summary.repeated += files->repeated;
+    for (const Bytes text : files->texts) {
+      summary.bytes += std::ssize(text);
+      hash.add(text);
+    }
+  }
+  summary.sha256 = hash.hexadecimal();
+
+  const std::vector<Index> starts = impl_->training.document_starts();
+  summary.documents = std::ssize(starts);
+  if (validation.empty()) {
+    impl_->validation_begin = validation_start(impl_->training.size(), starts);
+    summary.training_bytes = impl_->validation_begin;
+  } else {
+    summary.documents += std::ssize(impl_->validation.document_starts());
+    summary.training_bytes = impl_->training.size();
+  }
+  summary.validation_bytes = impl_->validation.size() - impl_->validation_begin;
+  if (!data.empty()) check_size("training", summary.training_bytes, needed_bytes);
+  check_size("validation", summary.validation_bytes, needed_bytes);
+}
+
+TextData::~TextData() = default;
+
+const CorpusSummary& TextData::summary() const { return impl_->summary; }
+
+void TextData::training_sequences(std::uint64_t seed, Index first_sequence, Index count, Index context,
+                                  std::span<std::int64_t> tokens) const {
+  const Index length = context + 1;
+  check_size("training", summary().training_bytes, length);
+  if (std::ssize(tokens) != count * length) {
+    throw std::invalid_argument(
+        "[aurora::trainer::training_sequences] Tokens do not fit: " + std::to_string(tokens.size()) +
+        " for " + std::to_string(count) + "x" + std::to_string(length));
+  }
+  for (Index i = 0; i < count; ++i) {
+    const std::uint64_t bits = random_bits(seed, static_cast<std::uint64_t>(first_sequence + i));
+    impl_->training.copy(
+        scaled(bits, summary().training_bytes - length + 1),
+        tokens.subspan(static_cast<std::size_t>(i * length), static_cast<std::size_t>(length)));
+  }
+}
+
+Index TextData::validation_sequences(Index context, Index max_sequences,
+                                     std::vector<std::int64_t>& tokens) const {
+  const Index length = context + 1;
+  const Index available = summary().validation_bytes;
+  check_size("validation", available, length);
+  const Index count = std::min(max_sequences, available / length);
+  tokens.resize(static_cast<std::size_t>(count * length));
+  for (Index i = 0; i < count; ++i) {
+    const Index offset = i * (available / count) + i * (available % count) / count;
+    impl_->validation.copy(
+        impl_->validation_begin + offset,
+        std::span(tokens).subspan(static_cast<std::size_t>(i * length), static_cast<std::size_t>(length)));
+  }
+  return count;
+}
+
+bool is_utf8(std::string_view bytes, bool cut_off) {
+  const auto at = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
+  for (std::size_t i = 0; i < bytes.size();) {
+    const unsigned char lead = at(i);
+    const std::size_t length = lead < 0x80   ? 1
+                               : lead < 0xC2 ? 0
+                               : lead < 0xE0 ? 2
+                               : lead < 0xF0 ? 3
+                               : lead < 0xF5 ? 4
+                                             : 0;
+    if (length == 0) return false;
+    // The second byte's bounds keep out longer forms than needed, surrogates, and what is above U+10FFFF.
+    const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+    const unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+    for (std::size_t k = 1; k < length; ++k) {
+      if (i + k == bytes.size()) return cut_off;
+      if (at(i + k) < (k == 1 ? low : 0x80) || at(i + k) > (k == 1 ? high : 0xBF)) return false;
+    }
+    i += length;
+  }
+  return true;
+}
+
+}  // namespace aurora::trainer

@@ -1,0 +1,343 @@
+#include "train.hpp"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <ctime>
+#include <limits>
+
+#include "atomic_file.hpp"
+#include "checkpoint.hpp"
+#include "evaluate.hpp"
+#include "gradient.hpp"
+#include "lock_file.hpp"
+#include "model_size.hpp"
+#include "neurons.hpp"
+#include "run_folder.hpp"
+#include "run_log.hpp"
+#include "run_summary.hpp"
+#include "schedule.hpp"
+#include "session.hpp"
+#include "text_data.hpp"
+
+namespace aurora::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+constexpr double kNotDefined = std::numeric_limits<double>::quiet_NaN();
+constexpr Index kValidationTokens = 32768;  // at most, of each evaluation
+constexpr Index kDiagnosisTokens = 2048;    // of the batch that neuron activations come from
+constexpr Index kSkippedStepsEnd = 10;      // so many in a row end a run
+
+class Stopwatch {
+ public:
+  double milliseconds() const {
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count();
+  }
+  double seconds() const { return milliseconds() / 1000; }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// AdamW for the whole model takes the one set of AdamW options, [adamw].
+OptimizerOptions rule_of(const TrainConfig& config) {
+  if (std::holds_alternative<AdamWOptions>(config.optim)) return config.adamw;
+  return config.optim;
+}
+
+double lr_of(const OptimizerOptions& rule) {
+  return std::visit([](const auto& options) { return options.lr; }, rule);
+}
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm fields{};
+  gmtime_r(&now, &fields);
+  std::array<char, sizeof "2026-01-01T00:00:00Z"> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &fields);
+  return text.data();
+}
+
+/// {"model": {"width": "128", ...}, ...}, values as they stand in config.toml.
+Json nested(const std::vector<Setting>& list) {
+  Json json;
+  for (const Setting& setting : list) {
+    const auto dot = setting.key.find('.');
+    Json value = Json::parse(setting.value, nullptr, /*allow_exceptions=*/false);
+    if (value.is_discarded()) value = setting.value;
+    json[setting.key.substr(0, dot)][setting.key.substr(dot + 1)] = std::move(value);
+  }
+  return json;
+}
+
+/// One training run: the state between steps, and what a step, a look at the neurons and a checkpoint do.
+class Run {
+ public:
+  Run(const TrainConfig& config, const TrainHooks& hooks)
+      : config_(config),
+        hooks_(hooks),
+        rule_(rule_of(config)),
+        data_(config.data, config.validation, config.model.context + 1),
+        model_(config.model, config.seed),
+        optimizer_(model_, rule_, config.adamw),
+        backend_(make_cpu_backend()) {
+    backend_->set_threads(at::get_num_threads());
+    for (const auto& group : optimizer_.param_groups()) base_lr_.push_back(group.options().get_lr());
+    const Index count = data_.validation_sequences(
+        config.model.context, std::max<Index>(1, kValidationTokens / config.model.context),
+        validation_bytes_);
+    validation_ = token_tensor(validation_bytes_, count);
+  }
+
+  /// Prepares the folder and the state to start, or to go on; returns the result of a run that is already at
+  /// its end.
+  std::optional<RunResult> open(const fs::path& folder, FolderMode mode);
+  RunResult run();
+
+ private:
+  Index steps_left() const { return config_.steps - state_.step; }
+  double seconds() const { return log_->seconds_before() + clock_.seconds(); }
+  /// Whether something that comes every so many steps, and at the last, comes after step number `step`.
+  bool due(Index every, Index step) const {
+    return step == config_.steps || (every > 0 && step % every == 0);
+  }
+  void write_header();
+  void set_learning_rates();
+  void step();
+  void evaluate();
+  void look_at_neurons();
+  void save();
+  void report();
+  RunResult end(RunEnd how, std::string message = {});
+
+  const TrainConfig& config_;
+  const TrainHooks& hooks_;
+  OptimizerOptions rule_;
+  TextData data_;
+  Model model_;
+  optim::SpectralOptimizer optimizer_;
+  std::unique_ptr<Backend> backend_;
+  std::vector<double> base_lr_;
+  std::vector<std::int64_t> validation_bytes_;
+  torch::Tensor validation_;
+
+  fs::path folder_;
+  std::unique_ptr<LockFile> lock_;
+  std::unique_ptr<RunLog> log_;
+  TrainerState state_;
+  fs::path checkpoint_;
+  Stopwatch clock_;
+  Index first_step_ = 0;  // of this process
+  double factor_ = 1;     // of the learning rates in the last step
+  double loss_ = kNotDefined;
+  double step_ms_ = 0, optimizer_ms_ = 0;  // sums of this process
+  Progress shown_{.dead = kNotDefined, .starved = kNotDefined, .validation_loss = kNotDefined};
+};
+
+std::optional<RunResult> Run::open(const fs::path& folder, FolderMode mode) {
+  folder_ = folder;
+  fs::create_directories(folder);
+  lock_ = std::make_unique<LockFile>(folder);
+  require_mode(folder, mode);
+  // Without a checkpoint, going on is starting again.
+  const bool discard =
+      mode == FolderMode::overwrite || (mode == FolderMode::resume && checkpoints(folder).empty());
+  if (discard) remove_run(folder);
+  remove_unfinished(folder);
+
+  state_ = {.config = to_toml(config_), .data_sha256 = data_.summary().sha256};
+  if (const auto all = checkpoints(folder); !all.empty()) {
+    checkpoint_ = all.back();
+    const TrainerState saved = load_checkpoint(checkpoint_, model_, optimizer_, rule_);
+    if (saved.data_sha256 != state_.data_sha256)
+      throw std::invalid_argument(checkpoint_.string() + ": the run was made from other text (sha256 " +
+                                  saved.data_sha256 + ", now " + state_.data_sha256 + ")");
+    if (saved.step > config_.steps)
+      throw std::invalid_argument("train.steps is " + std::to_string(config_.steps) + ", but " +
+                                  checkpoint_.string() + " has taken " + std::to_string(saved.step));
+    state_.step = first_step_ = saved.step;
+    state_.skipped_in_a_row = saved.skipped_in_a_row;
+  }
+  if (mode == FolderMode::resume && fs::exists(folder / "log.jsonl")) {
+    const auto records = read_log(folder / "log.jsonl").records;
+    if (steps_left() == 0 && !records.empty() && records.back().value("kind", "") == "summary") {
+      RunResult result = summarize(records);
+      result.end = RunEnd::already_finished;
+      result.checkpoint = checkpoint_;
+      return result;
+    }
+    log_ = std::make_unique<RunLog>(folder, state_.step);
+    if (records.empty()) write_header();
+  } else {
+    log_ = std::make_unique<RunLog>(folder);
+    write_header();
+  }
+  atomic_write_text(folder / "config.toml", state_.config);
+  return {};
+}
+
+void Run::write_header() {
+  log_->write({{"kind", "header"},
+               {"version", AURORA_VERSION},
+               {"optimizer", name(rule_)},
+               {"seed", config_.seed},
+               {"device", config_.device},
+               {"threads", at::get_num_threads()},
+               {"blas", blas_description()},
+               {"torch", TORCH_VERSION},
+               {"parameters", parameter_count(config_.model)},
+               {"tokens_per_step", tokens_per_step(config_)},
+               {"data",
+                {{"files", data_.summary().files},
+                 {"bytes", data_.summary().bytes},
+                 {"training_bytes", data_.summary().training_bytes},
+                 {"validation_bytes", data_.summary().validation_bytes},
+                 {"sha256", data_.summary().sha256}}},
+               {"started", utc_now()},
+               {"config", nested(settings(config_))}});
+}
+
+RunResult Run::run() {
+  while (steps_left() > 0) {
+    step();
+    if (!std::isfinite(loss_)) return end(RunEnd::diverged, "the loss is not finite");
+    if (state_.skipped_in_a_row >= kSkippedStepsEnd)
+      return end(RunEnd::diverged,
+                 "the gradient was not finite in " + std::to_string(kSkippedStepsEnd) + " steps in a row");
+    if (due(config_.eval_every, state_.step)) evaluate();
+    if (due(config_.diagnose_every, state_.step)) look_at_neurons();
+    // A checkpoint of weights that lost their way would not be a good one.
+    if (steps_left() == 0 && !std::isfinite(shown_.validation_loss))
+      return end(RunEnd::diverged, "the validation loss is not finite");
+    const bool stop = hooks_.stop != nullptr && hooks_.stop->load();
+    if (stop || due(config_.save_every, state_.step)) save();
+    report();
+    if (stop && steps_left() > 0) return end(RunEnd::interrupted);
+  }
+  return end(RunEnd::finished);
+}
+
+void Run::set_learning_rates() {
+  factor_ = schedule_factor(state_.step, config_.steps, config_.warmup, config_.cooldown);
+  auto base = base_lr_.begin();
+  for (auto& group : optimizer_.param_groups()) group.options().set_lr(*base++ * factor_);
+}
+
+void Run::step() {
+  const Stopwatch step_clock;
+  const Index sequences = config_.batch * config_.accumulate;
+  std::vector<std::int64_t> bytes(static_cast<std::size_t>(sequences * (config_.model.context + 1)));
+  data_.training_sequences(config_.seed, state_.step * sequences, sequences, config_.model.context, bytes);
+  optimizer_.zero_grad();
+  loss_ = accumulate_gradients(model_, token_tensor(bytes, sequences), config_.accumulate,
+                               config_.dtype == "bf16");
+
+  bool skipped = true;
+  double norm = kNotDefined, optimizer_ms = 0;
+  set_learning_rates();
+  if (std::isfinite(loss_)) {
+    norm = clip_gradients(model_.parameters(), config_.clip);
+    const auto skipped_before = optimizer_.skipped_steps();
+    optimizer_.keep_directions(due(config_.diagnose_every, state_.step + 1));
+    const Stopwatch optimizer_clock;
+    optimizer_.step();
+    optimizer_ms = optimizer_clock.milliseconds();
+    skipped = optimizer_.skipped_steps() > skipped_before;
+  }
+  ++state_.step;
+  state_.skipped_in_a_row = skipped ? state_.skipped_in_a_row + 1 : 0;
+
+  const double step_ms = step_clock.milliseconds();
+  step_ms_ += step_ms;
+  optimizer_ms_ += optimizer_ms;
+  const Index tokens = tokens_per_step(config_);
+  log_->write({{"kind", "train"},
+               {"step", state_.step},
+               {"loss", loss_},
+               {"matrix_lr", lr_of(rule_) * factor_},
+               {"adamw_lr", config_.adamw.lr * factor_},
+               {"grad_norm", norm},
+               {"tokens", tokens},
+               {"step_ms", step_ms},
+               {"optimizer_ms", optimizer_ms},
+               {"tokens_per_second", 1000 * static_cast<double>(tokens) / step_ms},
+               {"seconds", seconds()},
+               {"skipped", skipped}});
+}
+
+void Run::evaluate() {
+  const Evaluation result = mean_loss(model_, validation_, config_.batch, config_.dtype == "bf16");
+  shown_.validation_loss = result.loss;
+  log_->write({{"kind", "eval"},
+               {"step", state_.step},
+               {"loss", result.loss},
+               {"bits_per_byte", result.bits_per_byte},
+               {"tokens", result.tokens},
+               {"seconds", seconds()}});
+}
+
+void Run::look_at_neurons() {
+  const Index count = std::clamp<Index>(kDiagnosisTokens / config_.model.context, 1, validation_.size(0));
+  const auto layers =
+      neuron_health(model_, optimizer_, *backend_, validation_.narrow(0, 0, count), config_.dtype == "bf16");
+  std::vector<Json> records;
+  for (const LayerHealth& layer : layers) {
+    records.push_back(neuron_record(layer, state_.step, std::ssize(records)));
+    log_->write(records.back());
+  }
+  const RunResult means = summarize(records);
+  shown_.dead = means.dead;
+  shown_.starved = means.starved;
+}
+
+void Run::save() {
+  log_->sync();
+  checkpoint_ = save_checkpoint(folder_, state_, model_, optimizer_, rule_);
+  keep_newest(folder_, config_.keep);
+}
+
+void Run::report() {
+  if (!hooks_.progress) return;
+  const double done = static_cast<double>(state_.step - first_step_);
+  shown_.step = state_.step;
+  shown_.steps = config_.steps;
+  shown_.loss = loss_;
+  shown_.tokens_per_second = 1000 * done * static_cast<double>(tokens_per_step(config_)) / step_ms_;
+  shown_.seconds_left = clock_.seconds() / done * static_cast<double>(steps_left());
+  shown_.optimizer_share = optimizer_ms_ / step_ms_;
+  hooks_.progress(shown_);
+}
+
+RunResult Run::end(RunEnd how, std::string message) {
+  RunResult result = summarize(read_log(folder_ / "log.jsonl").records);
+  result.end = how;
+  result.message = std::move(message);
+  result.checkpoint = checkpoint_;
+  result.seconds = seconds();
+  if (how == RunEnd::finished) {
+    log_->write(summary_record(result));
+    log_->sync();
+  }
+  return result;
+}
+
+}  // namespace
+
+RunResult train(const TrainConfig& config, const fs::path& folder, FolderMode mode, const TrainHooks& hooks) {
+  return with_plain_errors([&] {
+    validate(config);
+    require_memory(config);
+    require_mode(folder, mode);
+    if (mode == FolderMode::resume) require_same_run(config, folder);
+    set_up_torch(config.threads);
+    Run run(config, hooks);
+    if (auto result = run.open(folder, mode)) return *result;
+    return run.run();
+  });
+}
+
+}  // namespace aurora::trainer
