@@ -73,6 +73,7 @@ void balanced_polar(Backend& backend, ConstMatrixView gradient, const BalanceOpt
   require_matching("balanced_polar", gradient, direction);
   if (options.pp_iterations < 1)
     fail("balanced_polar", "pp_iterations must be >= 1: ", options.pp_iterations);
+  if (!(options.pp_beta > 0)) fail("balanced_polar", "pp_beta must be > 0: ", options.pp_beta);
   if (!balances(options.sides, gradient.rows, gradient.cols)) {
     return polar(backend, gradient, options.polar, direction);
   }

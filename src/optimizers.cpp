@@ -76,6 +76,10 @@ namespace {
 template <MatrixOptions Options>
 StepReport checked_step(Backend& backend, const Options& options, const StepTensors& tensors) {
   validate(options);
+  if (!row_state_name(options).empty() && tensors.row_states.size() != tensors.gradients.size()) {
+    fail("spectral_step", name(options), " needs one row state, ", row_state_name(options),
+         ", per gradient: ", tensors.gradients.size(), " vs ", tensors.row_states.size());
+  }
   return spectral_step(backend, step_options(options), direction_of(options), tensors);
 }
 
@@ -393,6 +397,16 @@ void set_hyperparameter(OptimizerOptions& options, std::string_view key, std::st
        list_with_nearest(key, keys));
 }
 
+namespace {
+/// An option that the others switch off is a mistake, not a wish to be ignored.
+void require_used(const AuroraOptions& options) {
+  if (options.balance != Balance::release && options.pp_beta != AuroraOptions{}.pp_beta) {
+    fail("validate", "aurora: pp_beta belongs to balance=release, not to balance=",
+         value_text(options.balance, kBalances));
+  }
+}
+}  // namespace
+
 void validate(const OptimizerOptions& options) {
   std::visit(
       [&](const auto& alternative) {
@@ -404,6 +418,7 @@ void validate(const OptimizerOptions& options) {
             });
       },
       options);
+  if (const auto* aurora = std::get_if<AuroraOptions>(&options)) require_used(*aurora);
 }
 
 OptimizerOptions parse_variant(std::string_view text) {
@@ -419,9 +434,11 @@ OptimizerOptions parse_variant(std::string_view text) {
       fail("parse_variant", "A variant is NAME or NAME:KEY=VALUE+KEY=VALUE: '", piece, "' in '", text, "'");
     }
     set_hyperparameter(options, piece.substr(0, equals), piece.substr(equals + 1));
-    if (plus == std::string_view::npos) return options;
+    if (plus == std::string_view::npos) break;
     rest = rest.substr(plus + 1);
   }
+  validate(options);
+  return options;
 }
 
 std::string_view row_state_name(const OptimizerOptions& options) {

@@ -9,8 +9,9 @@
 namespace aurora {
 namespace {
 
-/// Least eigenvalue of the Gram matrix, over the largest, that its float32 form resolves to 1e-3.
-constexpr double kSinglePrecisionLimit = 2e-4;
+/// Least eigenvalue of the Gram matrix, over the largest, that its float32 form resolves to 1e-4: condition
+/// number 50.
+constexpr double kSinglePrecisionLimit = 4e-4;
 
 /// U = X (X'X)^-1/2 with all arithmetic in `precision`, X = G / |G|_F. Returns false, and leaves U alone,
 /// where the smallest eigenvalue of X'X is below `least` of the largest.

@@ -133,7 +133,7 @@ class Backend {
   friend class ScratchFrame;
   using PartFunction = void (*)(void* work, Backend& part, Index begin, Index end);
   virtual void run_parts(Index count, void* work, PartFunction function) = 0;
-  virtual Index scratch_mark() const = 0;
+  virtual Index scratch_mark() = 0;
   virtual void scratch_release(Index mark) = 0;
 };
 

@@ -1,5 +1,6 @@
 #include "aurora/backend.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <mutex>
@@ -25,19 +26,37 @@ class Arena {
  public:
   static constexpr Index kAlignment = 64;
 
+  Arena() { marks_.reserve(64); }  // deeper than frames nest
+
   std::byte* take(Index bytes) {
     const Index size = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    while (block_ < blocks_.size() && used_ + size > blocks_[block_].size) ++block_, used_ = 0;
-    if (block_ == blocks_.size()) blocks_.emplace_back(std::max(size, 2 * total()));
-    std::byte* start = blocks_[block_].data.get() + used_;
-    used_ += size;
+    while (now_.block < blocks_.size() && now_.used + size > blocks_[now_.block].size)
+      ++now_.block, now_.used = 0;
+    if (now_.block == blocks_.size()) blocks_.emplace_back(std::max(size, 2 * total()));
+    std::byte* start = blocks_[now_.block].data.get() + now_.used;
+    now_.used += size;
+    now_.in_use += size;
+    peak_ = std::max(peak_, now_.in_use);
     return start;
   }
 
-  Index mark() const { return static_cast<Index>(block_) << 48 | used_; }
+  Index mark() {
+    marks_.push_back(now_);
+    return static_cast<Index>(marks_.size()) - 1;
+  }
   void release(Index mark) {
-    block_ = static_cast<std::size_t>(mark >> 48);
-    used_ = mark & ((Index{1} << 48) - 1);
+    now_ = marks_[static_cast<std::size_t>(mark)];
+    marks_.resize(static_cast<std::size_t>(mark));
+  }
+
+  /// The most bytes that were ever in use together.
+  Index peak() const { return peak_; }
+  /// Makes room for a use of `size` bytes that another arena has seen.
+  void expect(Index size) {
+    if (peak_ >= size) return;
+    const bool fits =
+        std::any_of(blocks_.begin(), blocks_.end(), [&](const Block& block) { return block.size >= size; });
+    if (!fits) blocks_.emplace_back(size);
   }
 
   Index total() const {
@@ -58,9 +77,15 @@ class Arena {
     std::unique_ptr<std::byte[], AlignedDelete> data;
     Index size;
   };
+  struct Position {
+    std::size_t block = 0;
+    Index used = 0;    // of that block
+    Index in_use = 0;  // of all
+  };
   std::vector<Block> blocks_;
-  std::size_t block_ = 0;
-  Index used_ = 0;
+  std::vector<Position> marks_;
+  Position now_;
+  Index peak_ = 0;
 };
 
 void require(bool condition, std::string_view where, std::string_view rule, const ConstMatrixView& a,
@@ -358,9 +383,13 @@ class CpuBackend final : public Backend {
       }
     };
     GOMP_parallel(member, &team, static_cast<unsigned>(threads_), 0);
+    // A thread that came too late for a matrix this time may come in time the next: it gets its memory now.
+    Index most = 0;
+    for (const auto& worker : workers_) most = std::max(most, worker->arena_.peak());
+    for (const auto& worker : workers_) worker->arena_.expect(most);
     if (team.error) std::rethrow_exception(team.error);
   }
-  Index scratch_mark() const override { return arena_.mark(); }
+  Index scratch_mark() override { return arena_.mark(); }
   void scratch_release(Index mark) override { arena_.release(mark); }
 
  private:
