@@ -61,9 +61,9 @@ void UNorMuonDirection::operator()(Backend& backend, ConstMatrixView blended, st
   backend.scale_rows(h, direction, direction);
 }
 
-void AuroraDirection::operator()(Backend& backend, ConstMatrixView blended, std::span<const MatrixView>,
-                                 MatrixView direction) const {
-  balanced_polar(backend, blended, options, direction);
+void AuroraDirection::operator()(Backend& backend, ConstMatrixView blended,
+                                 std::span<const MatrixView> row_states, MatrixView direction) const {
+  balanced_polar(backend, blended, options, row_states, direction);
 }
 
 void RiemannianAuroraDirection::operator()(Backend& backend, ConstMatrixView blended,
@@ -76,6 +76,10 @@ namespace {
 template <MatrixOptions Options>
 StepReport checked_step(Backend& backend, const Options& options, const StepTensors& tensors) {
   validate(options);
+  if (!row_state_name(options).empty() && tensors.row_states.size() != tensors.gradients.size()) {
+    fail("spectral_step", name(options), " needs one row state, ", row_state_name(options),
+         ", per gradient: ", tensors.gradients.size(), " vs ", tensors.row_states.size());
+  }
   return spectral_step(backend, step_options(options), direction_of(options), tensors);
 }
 
@@ -131,7 +135,11 @@ StepReport adamw_step(Backend& backend, const AdamWOptions& options, std::int64_
 
 void adamw_update(Backend& backend, const AdamWOptions& options, std::int64_t step,
                   const AdamWTensors& tensors) {
-  const auto& [gradients, exp_avgs, exp_avg_sqs, weights] = tensors;
+  // Not structured bindings: clang 14 cannot capture them.
+  const auto& gradients = tensors.gradients;
+  const auto& exp_avgs = tensors.exp_avgs;
+  const auto& exp_avg_sqs = tensors.exp_avg_sqs;
+  const auto& weights = tensors.weights;
   if (exp_avgs.size() != gradients.size() || exp_avg_sqs.size() != gradients.size() ||
       weights.size() != gradients.size()) {
     fail("adamw_update", "One view per gradient is needed: ", gradients.size(), " gradients vs ",
@@ -187,7 +195,10 @@ constexpr std::array<std::pair<std::string_view, UpdateScale>, 5> kScales = {{
 }};
 constexpr std::array<std::pair<std::string_view, Sides>, 2> kSides = {
     {{"rows", Sides::rows}, {"longer", Sides::longer}}};
-constexpr std::array<std::pair<std::string_view, Balance>, 1> kBalances = {{{"release", Balance::release}}};
+constexpr std::array<std::pair<std::string_view, Balance>, 4> kBalances = {{{"odds", Balance::odds},
+                                                                            {"release", Balance::release},
+                                                                            {"carried", Balance::carried},
+                                                                            {"optimum", Balance::optimum}}};
 constexpr std::array<std::pair<std::string_view, bool>, 2> kBooleans = {{{"true", true}, {"false", false}}};
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -231,8 +242,8 @@ void for_each_hyperparameter(Options& o, Visit&& visit) {
   if constexpr (requires { o.sides; }) visit("sides", o.sides, kSides, "which side gets equal norms");
   if constexpr (requires { o.pp_iterations; }) {
     visit("pp_iterations", o.pp_iterations, Bounds{.low = 1, .high = 1000, .high_open = false},
-          "polar factors per direction");
-    visit("pp_beta", o.pp_beta, Bounds{.low_open = true}, "exponent of the row scale update");
+          "leverage evaluations per direction");
+    visit("pp_beta", o.pp_beta, Bounds{.low_open = true}, "exponent of the release's row scale update");
     visit("balance", o.balance, kBalances, "how rows are evened out");
   }
 }
@@ -386,6 +397,16 @@ void set_hyperparameter(OptimizerOptions& options, std::string_view key, std::st
        list_with_nearest(key, keys));
 }
 
+namespace {
+/// An option that the others switch off is a mistake, not a wish to be ignored.
+void require_used(const AuroraOptions& options) {
+  if (options.balance != Balance::release && options.pp_beta != AuroraOptions{}.pp_beta) {
+    fail("validate", "aurora: pp_beta belongs to balance=release, not to balance=",
+         value_text(options.balance, kBalances));
+  }
+}
+}  // namespace
+
 void validate(const OptimizerOptions& options) {
   std::visit(
       [&](const auto& alternative) {
@@ -397,6 +418,7 @@ void validate(const OptimizerOptions& options) {
             });
       },
       options);
+  if (const auto* aurora = std::get_if<AuroraOptions>(&options)) require_used(*aurora);
 }
 
 OptimizerOptions parse_variant(std::string_view text) {
@@ -412,13 +434,22 @@ OptimizerOptions parse_variant(std::string_view text) {
       fail("parse_variant", "A variant is NAME or NAME:KEY=VALUE+KEY=VALUE: '", piece, "' in '", text, "'");
     }
     set_hyperparameter(options, piece.substr(0, equals), piece.substr(equals + 1));
-    if (plus == std::string_view::npos) return options;
+    if (plus == std::string_view::npos) break;
     rest = rest.substr(plus + 1);
   }
+  validate(options);
+  return options;
 }
 
 std::string_view row_state_name(const OptimizerOptions& options) {
-  return std::holds_alternative<NorMuonOptions>(options) ? "second_momentum_buffer" : "";
+  if (std::holds_alternative<NorMuonOptions>(options)) return "second_momentum_buffer";
+  const auto* aurora = std::get_if<AuroraOptions>(&options);
+  return aurora && aurora->balance == Balance::carried ? "row_scales" : "";
+}
+
+Index row_state_size(const OptimizerOptions& options, Index rows, Index cols) {
+  if (row_state_name(options).empty()) return 0;
+  return std::holds_alternative<NorMuonOptions>(options) ? rows : std::max(rows, cols);
 }
 
 std::string nearest(std::string_view text, std::span<const std::string> candidates) {

@@ -45,7 +45,8 @@ void require_consistent(const StepTensors& tensors) {
   require_equal_shape("weight", weights, gradients.size(), rows, cols);
   require_states("momentum buffer", momentum_buffers);
   if (!row_states.empty()) {
-    require_equal_shape("row state", row_states, gradients.size(), rows, 1);
+    const Index state_rows = row_states.front().rows == rows ? rows : std::max(rows, cols);
+    require_equal_shape("row state", row_states, gradients.size(), state_rows, 1);
     require_states("row state", row_states);
   }
   if (!directions.empty()) require_equal_shape("direction", directions, gradients.size(), rows, cols);

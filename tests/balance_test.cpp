@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
+#include "aurora/diagnostics.hpp"
 #include "support/matchers.hpp"
 
 namespace aurora::test {
@@ -19,10 +21,22 @@ Matrix balanced(const Matrix& g, const BalanceOptions& options = {}, DType dtype
                 Placement placement = {}) {
   const auto backend = make_cpu_backend();
   Stored u(scaled(kNaN, g), dtype, placement);
-  balanced_polar(*backend, Stored(g, dtype, placement).cview(), options, u.view());
+  balanced_polar(*backend, Stored(g, dtype, placement).cview(), options, {}, u.view());
   EXPECT_TRUE(u.padding_is_untouched());
   return u.values();
 }
+
+/// A direction with carried scales, which it updates.
+Matrix carried(const Matrix& g, Stored& scales, const BalanceOptions& options = {.balance = Balance::carried},
+               DType dtype = DType::f64) {
+  const auto backend = make_cpu_backend();
+  Stored u(scaled(kNaN, g), dtype);
+  const MatrixView state = scales.view();
+  balanced_polar(*backend, Stored(g, dtype).cview(), options, std::span(&state, 1), u.view());
+  return u.values();
+}
+
+constexpr Balance kAllButCarried[] = {Balance::odds, Balance::release, Balance::optimum};
 
 Matrix riemannian(const Matrix& g, const RiemannianOptions& options = {}, DType dtype = DType::f64) {
   const auto backend = make_cpu_backend();
@@ -95,8 +109,9 @@ TEST(BalancedPolar, IsTheReleasesIterationForAnyNumberAndExponent) {
     for (const int iterations : {1, 2, 3, 4, 7}) {
       for (const double beta : {0.25, 0.5, 1.0}) {
         // Rounding grows with the spread of the scales, e^4, and the conditioning of 50 x 49.
-        EXPECT_TRUE(close(balanced(g, {.pp_iterations = iterations, .pp_beta = beta}),
-                          reference_balanced(g, iterations, beta), 1e-10))
+        EXPECT_TRUE(
+            close(balanced(g, {.balance = Balance::release, .pp_iterations = iterations, .pp_beta = beta}),
+                  reference_balanced(g, iterations, beta), 1e-10))
             << rows << "x" << cols << ", " << iterations << " iterations, beta " << beta;
       }
     }
@@ -180,11 +195,17 @@ TEST(BalancedPolar, KeepsRowsOfZerosAndRowsBelowTheCutAtZero) {
       EXPECT_NEAR(u(4, j), 0, 1e-7);
       EXPECT_NEAR(u(17, j), 0, 1e-7);
     }
-    EXPECT_TRUE(semi_orthogonal(u, dtype == DType::f32 ? 1e-6 : 1e-13));
+    EXPECT_TRUE(semi_orthogonal(u, dtype == DType::f32 ? 1e-5 : 1e-13));
   }
 }
 
-TEST(BalancedPolar, OfHostileNumbersIsFinite) {
+class EveryBalance : public ::testing::TestWithParam<Balance> {};
+INSTANTIATE_TEST_SUITE_P(BalancedPolar, EveryBalance, ::testing::ValuesIn(kAllButCarried),
+                         [](const auto& balance) {
+                           return "number" + std::to_string(static_cast<int>(balance.param));
+                         });
+
+TEST_P(EveryBalance, OfHostileNumbersIsFinite) {
   Random random(11);
   const Matrix base = integers(random, 12, 4, 1, 9);
   Matrix one_row{12, 4}, few_rows{12, 4};
@@ -196,14 +217,14 @@ TEST(BalancedPolar, OfHostileNumbersIsFinite) {
     for (const Matrix& g : {Matrix{12, 4}, scaled(1e-30, base), scaled(1e30, base), scaled(most / 9, base),
                             scaled(least, base), one_row, few_rows, rank_one}) {
       for (const int iterations : {1, 2, 4, 20}) {
-        const Matrix u = balanced(g, {.pp_iterations = iterations}, dtype);
+        const Matrix u = balanced(g, {.balance = GetParam(), .pp_iterations = iterations}, dtype);
         for (const double value : u.values) {
           ASSERT_TRUE(std::isfinite(value)) << name(dtype);
           ASSERT_LE(std::abs(value), 1 + 1e-5);
         }
       }
     }
-    EXPECT_TRUE(equal(balanced({12, 4}, {}, dtype), Matrix{12, 4}));
+    EXPECT_TRUE(equal(balanced({12, 4}, {.balance = GetParam()}, dtype), Matrix{12, 4}));
     EXPECT_TRUE(equal(riemannian({12, 4}, {}, dtype), Matrix{12, 4}));
     for (const Matrix& g : {scaled(1e-30, base), scaled(1e30, base), one_row, few_rows, rank_one}) {
       for (const double value : riemannian(g, {}, dtype).values)
@@ -248,9 +269,9 @@ TEST(BalancedPolar, RefusesWhatItCannotDoAndNamesTheValue) {
   const auto backend = make_cpu_backend();
   const Stored g(Matrix{4, 2}, DType::f64);
   Stored u(Matrix{4, 2}, DType::f64), wrong(Matrix{2, 4}, DType::f64);
-  EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {}, wrong.view()); }),
+  EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {}, {}, wrong.view()); }),
               ::testing::AllOf(::testing::HasSubstr("4x2"), ::testing::HasSubstr("2x4")));
-  EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {.pp_iterations = 0}, u.view()); }),
+  EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {.pp_iterations = 0}, {}, u.view()); }),
               ::testing::AllOf(::testing::HasSubstr("pp_iterations"), ::testing::HasSubstr("0")));
   EXPECT_THAT(message_of([&] { riemannian_polar(*backend, g.view(), {}, wrong.view()); }),
               ::testing::HasSubstr("2x4"));
@@ -259,7 +280,7 @@ TEST(BalancedPolar, RefusesWhatItCannotDoAndNamesTheValue) {
     x.cols = 2;
     x.values.assign(8, 1);
     x(2, 1) = bad;
-    EXPECT_THROW(balanced_polar(*backend, Stored(x, DType::f64).cview(), {}, u.view()),
+    EXPECT_THROW(balanced_polar(*backend, Stored(x, DType::f64).cview(), {}, {}, u.view()),
                  std::invalid_argument);
     EXPECT_THROW(riemannian_polar(*backend, Stored(x, DType::f64).cview(), {}, u.view()),
                  std::invalid_argument);
@@ -271,7 +292,7 @@ TEST(BalancedPolar, RefusesAnExponentThatIsNotPositive) {
   const Stored g({4, 2, 1, {1, 2, 3, 4, 5, 6, 7, 9}}, DType::f64);
   Stored u(Matrix{4, 2}, DType::f64);
   for (const double beta : {0.0, -0.5, kNaN}) {
-    EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {.pp_beta = beta}, u.view()); }),
+    EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {.pp_beta = beta}, {}, u.view()); }),
                 ::testing::HasSubstr("pp_beta"));
   }
 }
@@ -287,7 +308,7 @@ TEST(BalancedPolar, LeavesItsInputUnchangedToTheByteAndTheGapsAlone) {
         const Stored before(x, dtype, placement);
         const Stored g = before;
         Stored u(x, dtype, placement), v(x, dtype, placement);
-        balanced_polar(*backend, g.view(), {.sides = Sides::longer}, u.view());
+        balanced_polar(*backend, g.view(), {.sides = Sides::longer}, {}, u.view());
         riemannian_polar(*backend, g.view(), {}, v.view());
         EXPECT_TRUE(same_bytes(g, before));
         EXPECT_TRUE(u.padding_is_untouched() && v.padding_is_untouched());
@@ -307,6 +328,183 @@ TEST(BalancedPolar, OfABatchIsThatOfEachMatrix) {
   for (std::size_t b = 0; b < each.size(); ++b) {
     EXPECT_TRUE(close(matrix_of(together, static_cast<Index>(b)), balanced(each[b]), 1e-14));
     EXPECT_TRUE(close(matrix_of(ascents, static_cast<Index>(b)), riemannian(each[b]), 1e-14));
+  }
+}
+
+/// Rows near few directions, each several times: where evening out is slow.
+Matrix clustered(Random& random, Index rows, Index cols, Index clusters) {
+  const Matrix centres = gaussian(random, clusters, cols);
+  Matrix x = gaussian(random, rows, cols);
+  for (Index i = 0; i < rows; ++i) {
+    const Index centre = std::min(random.integer(0, clusters - 1), random.integer(0, clusters - 1));
+    for (Index j = 0; j < cols; ++j) x(i, j) = centres(centre, j) + 0.1 * x(i, j);
+  }
+  return x;
+}
+
+double variation(const Matrix& u) { return coefficient_of_variation(row_lengths(u)); }
+
+TEST(Odds, AtTwoEvaluationsAreMoreEvenThanTheRelease) {
+  for (const std::uint64_t seed : {1u, 2u, 3u}) {
+    Random random(seed);
+    std::vector<double> power;
+    for (int j = 1; j <= 32; ++j) power.push_back(1.0 / j);
+    for (const Matrix& g : {gaussian(random, 96, 32), uneven_rows(random, 96, 32, 1.5),
+                            product(gaussian(random, 96, 32), diagonal(power))}) {
+      EXPECT_LT(1.5 * variation(balanced(g)), variation(balanced(g, {.balance = Balance::release})))
+          << "seed " << seed;
+    }
+  }
+}
+
+TEST(Odds, AreNeverLessEvenThanTylersStepNearFewDirections) {
+  for (const std::uint64_t seed : {1u, 2u, 3u, 4u}) {
+    Random random(seed);
+    for (const Index clusters : {4, 12, 30}) {
+      const Matrix g = clustered(random, 96, 32, clusters);
+      EXPECT_LE(variation(balanced(g)), 1.01 * variation(balanced(g, {.balance = Balance::release})))
+          << "seed " << seed << ", " << clusters << " clusters";
+    }
+  }
+}
+
+TEST(Odds, EvenOutRowsNearFewDirectionsWithEnoughEvaluations) {
+  Random random(21);
+  const Matrix g = clustered(random, 64, 16, 10);
+  EXPECT_LT(unevenness(balanced(g, {.pp_iterations = 80})), 1e-4);
+}
+
+TEST(Odds, StepBackToTylerWhereTheyOscillate) {
+  // Of nearly as many columns as rows: the odds step is then too long by up to m - 1 and throws the shares
+  // back and forth.
+  for (const std::uint64_t seed : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u}) {
+    Random random(seed);
+    const Matrix g = gaussian(random, 6, 5);
+    double before = variation(balanced(g, {.pp_iterations = 1}));
+    for (const int iterations : {2, 3, 4, 6, 10, 20}) {
+      EXPECT_LE(variation(balanced(g, {.pp_iterations = iterations})), before * (1 + 1e-9))
+          << seed << " " << iterations;
+    }
+    EXPECT_LT(variation(balanced(g, {.pp_iterations = 60})), 1e-2 * before) << seed;
+  }
+}
+
+TEST(Odds, LeaveRowsAloneOnTheirDirectionAndEvenOutTheRest) {
+  Random random(23);
+  const Matrix rest = uneven_rows(random, 20, 5, 1);
+  Matrix g{21, 6};
+  for (Index i = 0; i < 20; ++i) {
+    for (Index j = 0; j < 5; ++j) g(i, j) = rest(i, j);
+  }
+  g(20, 5) = 1e-3;
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Matrix u = balanced(g, {.pp_iterations = 12}, dtype);
+    EXPECT_NEAR(u(20, 5), 1, 1e-5);
+    const std::vector<double> lengths = row_lengths(u);
+    for (std::size_t i = 0; i < 20; ++i) EXPECT_NEAR(lengths[i], std::sqrt(5.0 / 20), 1e-4);
+  }
+}
+
+TEST(Odds, OfARankDeficientMatrixHaveRowsOfTheRankOverTheCount) {
+  Random random(24);
+  const Matrix g = product(uneven_rows(random, 40, 4, 1), gaussian(random, 4, 12));
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Matrix u = balanced(g, {.pp_iterations = 20}, dtype);
+    for (const double length : row_lengths(u)) EXPECT_NEAR(length, std::sqrt(4.0 / 40), 1e-4);
+  }
+}
+
+TEST(Odds, OfABalancedMatrixAreThatMatrix) {
+  Random random(25);
+  const Matrix u = balanced(gaussian(random, 32, 8), {.pp_iterations = 60});
+  EXPECT_TRUE(close(balanced(u), u, 1e-9));
+}
+
+TEST(Odds, AtOneEvaluationAreThePolarFactorOfTheUnitRows) {
+  Random random(26);
+  Matrix g = uneven_rows(random, 24, 8, 1);
+  const Matrix u = balanced(g, {.pp_iterations = 1});
+  const std::vector<double> lengths = row_lengths(g);
+  for (Index i = 0; i < 24; ++i) {
+    for (Index j = 0; j < 8; ++j) g(i, j) /= lengths[static_cast<std::size_t>(i)];
+  }
+  EXPECT_TRUE(close(u, plain(g), 1e-13));
+}
+
+TEST(Carried, BeginColdAsOddsAndGetMoreEvenOnAMatrixThatStands) {
+  Random random(27);
+  const Matrix g = uneven_rows(random, 48, 12, 1);
+  Stored scales(Matrix{48, 1}, DType::f64);
+  EXPECT_TRUE(equal(carried(g, scales), balanced(g)));
+  double before = unevenness(balanced(g));
+  for (int step = 0; step < 5; ++step) {
+    const Matrix u = carried(g, scales);
+    EXPECT_TRUE(semi_orthogonal(u, 1e-12));
+    EXPECT_LT(unevenness(u), before) << "step " << step;
+    before = unevenness(u);
+  }
+}
+
+TEST(Carried, FollowAMatrixThatMovesAndDoNotGrow) {
+  Random random(28);
+  std::vector<double> lengths;
+  for (Index i = 0; i < 48; ++i) lengths.push_back(std::exp(random.normal()));
+  Matrix g = product(diagonal(lengths), gaussian(random, 48, 12));
+  Stored scales(Matrix{48, 1}, DType::f32);
+  for (int step = 0; step < 300; ++step) {
+    g = sum(0.95, g, 0.1, product(diagonal(lengths), gaussian(random, 48, 12)));
+    const Matrix u = carried(g, scales, {.balance = Balance::carried}, DType::f32);
+    EXPECT_LT(variation(u), 0.5 * variation(plain(g))) << "step " << step;
+  }
+  EXPECT_NEAR(frobenius(scales.values()), 1, 1e-5);
+}
+
+TEST(Carried, TakeRowsBackThatWereZeroOrChangedByOrders) {
+  Random random(29);
+  const Matrix g = uneven_rows(random, 30, 6, 0.5);
+  Matrix without = g, grown = g;
+  for (Index j = 0; j < 6; ++j) without(3, j) = 0, grown(7, j) *= 1e6;
+  Stored scales(Matrix{30, 1}, DType::f32);
+  carried(g, scales);
+  const Matrix u = carried(without, scales);
+  for (Index j = 0; j < 6; ++j) EXPECT_NEAR(u(3, j), 0, 1e-15);
+  EXPECT_EQ(scales.values()(3, 0), 0);
+  EXPECT_LT(unevenness(carried(g, scales)), 0.5);
+  EXPECT_LT(unevenness(carried(g, scales)), 0.1);
+  EXPECT_LT(unevenness(carried(grown, scales)), 0.5);
+}
+
+TEST(Carried, OfZerosAreZeroAndRememberNothing) {
+  Stored scales(Matrix{12, 1}, DType::f32);
+  EXPECT_TRUE(equal(carried(Matrix{12, 4}, scales), Matrix{12, 4}));
+  EXPECT_TRUE(equal(scales.values(), Matrix{12, 1}));
+}
+
+TEST(Carried, NeedOneStatePerMatrix) {
+  const auto backend = make_cpu_backend();
+  const Stored g(Matrix{4, 2}, DType::f64);
+  Stored u(Matrix{4, 2}, DType::f64);
+  EXPECT_THROW(balanced_polar(*backend, g.view(), {.balance = Balance::carried}, {}, u.view()),
+               std::invalid_argument);
+}
+
+TEST(Optimum, IsBetterAlignedThanOddsAndTheRiemannianVariantAndAsEven) {
+  for (const std::uint64_t seed : {1u, 2u, 3u, 4u}) {
+    Random random(seed);
+    const Matrix g = uneven_rows(random, 96, 32, 1), u = balanced(g, {.balance = Balance::optimum});
+    EXPECT_TRUE(semi_orthogonal(u, 1e-12)) << "seed " << seed;
+    EXPECT_LT(unevenness(u), 5e-3) << "seed " << seed;
+    EXPECT_GT(alignment(g, u), alignment(g, balanced(g, {.pp_iterations = 20}))) << "seed " << seed;
+    EXPECT_GT(alignment(g, u), 0.99 * alignment(g, riemannian(g))) << "seed " << seed;
+    EXPECT_LT(alignment(g, u), alignment(g, plain(g))) << "seed " << seed;
+  }
+}
+
+TEST(Optimum, DoesNotDependOnTheScaleOfTheGradient) {
+  Random random(30);
+  const Matrix g = uneven_rows(random, 24, 8, 0.7), expected = balanced(g, {.balance = Balance::optimum});
+  for (const double c : {0x1p-900, 0x1p-10, 0x1p900}) {
+    EXPECT_TRUE(close(balanced(scaled(c, g), {.balance = Balance::optimum}), expected, 1e-12)) << c;
   }
 }
 

@@ -170,8 +170,9 @@ TEST(Config, AnotherOptimizerBeginsWithItsDefaults) {
   set(config, "optim.optimizer", "muon");
   EXPECT_TRUE(config.optim == OptimizerOptions(MuonOptions{}));
   EXPECT_THAT(refusal("optim.pp_beta", "0.5", config), HasSubstr("muon has no hyperparameter 'pp_beta'"));
-  set(config, "optim.optimizer", "aurora:pp_iterations=3+pp_beta=0.25");
-  EXPECT_TRUE(config.optim == OptimizerOptions(AuroraOptions{.pp_iterations = 3, .pp_beta = 0.25}));
+  set(config, "optim.optimizer", "aurora:pp_iterations=3+pp_beta=0.25+balance=release");
+  EXPECT_TRUE(config.optim == OptimizerOptions(AuroraOptions{
+                                  .pp_iterations = 3, .pp_beta = 0.25, .balance = Balance::release}));
 }
 
 TEST(Config, WithAdamWThereIsOneSetOfItsOptions) {

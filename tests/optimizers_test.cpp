@@ -32,6 +32,20 @@ OptimizerOptions with(std::string_view optimizer, std::string_view key, std::str
   return options;
 }
 
+TEST(Variants, RefuseAnOptionThatTheOthersSwitchOff) {
+  EXPECT_THAT(message_of([] { parse_variant("aurora:pp_beta=0.25"); }),
+              ::testing::AllOf(::testing::HasSubstr("pp_beta"), ::testing::HasSubstr("balance=release")));
+  EXPECT_EQ(std::get<AuroraOptions>(parse_variant("aurora:pp_beta=0.25+balance=release")).pp_beta, 0.25);
+}
+
+TEST(RowState, IsOneNumberPerRowOrPerLineOfTheLongerSide) {
+  EXPECT_EQ(row_state_size(MuonOptions{}, 6, 4), 0);
+  EXPECT_EQ(row_state_size(NorMuonOptions{}, 4, 6), 4);
+  EXPECT_EQ(row_state_size(AuroraOptions{}, 6, 4), 0);
+  EXPECT_EQ(row_state_size(AuroraOptions{.balance = Balance::carried}, 4, 6), 6);
+  EXPECT_EQ(row_state_name(AuroraOptions{.balance = Balance::carried}), "row_scales");
+}
+
 TEST(Optimizers, AreTheSixInTheOrderOfTheVariant) {
   EXPECT_EQ(kOptimizerNames.size(), std::variant_size_v<OptimizerOptions>);
   for (std::size_t i = 0; i < kOptimizerNames.size(); ++i) {
@@ -54,7 +68,7 @@ TEST(Optimizers, HaveTheDefaultsThatTheContractLists) {
   EXPECT_EQ(value_of(AuroraOptions{}, "sides"), "rows");
   EXPECT_EQ(value_of(AuroraOptions{}, "pp_iterations"), "2");
   EXPECT_EQ(value_of(AuroraOptions{}, "pp_beta"), "0.5");
-  EXPECT_EQ(value_of(AuroraOptions{}, "balance"), "release");
+  EXPECT_EQ(value_of(AuroraOptions{}, "balance"), "odds");
   EXPECT_EQ(value_of(AdamWOptions{}, "lr"), "0.003");
   EXPECT_EQ(value_of(AdamWOptions{}, "beta1"), "0.9");
   EXPECT_EQ(value_of(AdamWOptions{}, "beta2"), "0.95");
@@ -183,8 +197,8 @@ TEST(Validate, NamesTheFirstFieldOutsideItsBoundsAndItsValue) {
 }
 
 TEST(Variant, IsANameWithOptions) {
-  const auto options =
-      std::get<AuroraOptions>(parse_variant("aurora:pp_iterations=3+pp_beta=0.25+sides=longer"));
+  const auto options = std::get<AuroraOptions>(
+      parse_variant("aurora:pp_iterations=3+pp_beta=0.25+balance=release+sides=longer"));
   EXPECT_EQ(options.pp_iterations, 3);
   EXPECT_EQ(options.pp_beta, 0.25);
   EXPECT_EQ(options.sides, Sides::longer);

@@ -71,6 +71,30 @@ class Backend {
   virtual void row_dots(ConstMatrixView x, ConstMatrixView y, MatrixView d) = 0;
   /// d_i = (target / h_i)^exponent where h_i > cut * max_i h_i and h_i > 0, else 0. h, d: rows x 1. In place.
   virtual void power_scales(ConstMatrixView h, double target, double exponent, double cut, MatrixView d) = 0;
+  /// One step towards equal leverage h of the rows of diag(d) X, in place on d; h, d: rows x 1. Rows take
+  /// part where d_i > 0 and h_i < 1 - 1e-6 (a row alone on its direction keeps leverage 1 whatever its
+  /// scale); r is their mean leverage.
+  ///   odds   d_i <- d_i sqrt(r / (1 - r) (1 - h_i) / h_i), exact for each row as if the others stood still
+  ///   tyler  d_i <- d_i sqrt(r / h_i)
+  /// Then d is divided by its norm.
+  virtual void odds_step(ConstMatrixView h, MatrixView d) = 0;
+  virtual void tyler_step(ConstMatrixView h, MatrixView d) = 0;
+  /// Standard deviation / mean of sqrt(h_i) over the rows that take part. One matrix; waits for the device.
+  virtual double spread(ConstMatrixView h, ConstMatrixView d) = 0;
+  /// Takes carried scales d over to new rows with inverse norms e_i = 1 / |x_i| (0 for a row of zeros): with
+  /// g the geometric mean of d_i / e_i over the rows where both are positive (1 if there are none), d_i <- g
+  /// e_i where d_i is 0 or d_i / e_i is further from g than a factor of 1000, and d_i <- 0 where e_i is 0. In
+  /// place on d.
+  virtual void adopt_scales(ConstMatrixView e, MatrixView d) = 0;
+  /// p_i = sum_j y_ij^2 / (s_j + lam_i)^2, q_i = sum_j y_ij^2 / (s_j + lam_i)^3; s: cols x 1, the rest rows
+  /// x 1.
+  virtual void resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView p,
+                              MatrixView q) = 0;
+  /// w_ij = y_ij / (s_j + lam_i).
+  virtual void resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView w) = 0;
+  /// x_i <- max(floor, x_i + p_i / q_i (sqrt(p_i / target) - 1)): Newton on sum y^2 / (x + c)^2 = target.
+  virtual void resolvent_newton(ConstMatrixView p, ConstMatrixView q, double target, double floor,
+                                MatrixView x) = 0;
   /// Every element of y = value.
   virtual void fill(double value, MatrixView y) = 0;
   /// y = x / |x|_F, without overflow or underflow for any finite x; zero stays zero. In place.
@@ -79,6 +103,12 @@ class Backend {
   virtual void multiply(double alpha, ConstMatrixView a, ConstMatrixView b, double beta, MatrixView c) = 0;
   /// s = x'x, both triangles: cols x cols. All of one type.
   virtual void gram(ConstMatrixView x, MatrixView s) = 0;
+  /// s = r'r with r upper triangular, written over s (column-major; the lower triangle keeps what it held).
+  /// One matrix. Returns the smallest diagonal element over the largest, or 0 where s is not positive
+  /// definite to working precision; s is then undefined. Waits for the device.
+  virtual double cholesky(MatrixView s) = 0;
+  /// x <- x r^-1 with r upper triangular (column-major).
+  virtual void divide_by_upper(ConstMatrixView r, MatrixView x) = 0;
   /// s = V diag(w) V' with V orthogonal, w ascending (n x 1). `s` is symmetric and column-major on entry and
   /// holds V, an eigenvector per column, on return. Throws std::runtime_error when the iteration does not
   /// converge.
@@ -96,12 +126,14 @@ class Backend {
   virtual void download(ConstMatrixView x, std::span<double> values) = 0;
   /// The largest element. Waits for the device.
   virtual double largest(ConstMatrixView x) = 0;
+  /// The smallest element. Waits for the device.
+  virtual double smallest(ConstMatrixView x) = 0;
 
  protected:
   friend class ScratchFrame;
   using PartFunction = void (*)(void* work, Backend& part, Index begin, Index end);
   virtual void run_parts(Index count, void* work, PartFunction function) = 0;
-  virtual Index scratch_mark() const = 0;
+  virtual Index scratch_mark() = 0;
   virtual void scratch_release(Index mark) = 0;
 };
 

@@ -61,9 +61,6 @@ struct UNorMuonOptions {
   bool operator==(const UNorMuonOptions&) const = default;
 };
 
-/// How Aurora evens out rows: `release` is balanced_polar.
-enum class Balance : std::uint8_t { release };
-
 /// U = balanced_polar(B).
 struct AuroraOptions {
   double lr = 0.02;
@@ -75,7 +72,7 @@ struct AuroraOptions {
   Sides sides = Sides::rows;
   int pp_iterations = 2;
   double pp_beta = 0.5;
-  Balance balance = Balance::release;
+  Balance balance = Balance::odds;
   bool operator==(const AuroraOptions&) const = default;
 };
 
@@ -122,7 +119,11 @@ inline MuonDirection direction_of(const MuonOptions& o) { return {o.polar}; }
 inline NorMuonDirection direction_of(const NorMuonOptions& o) { return {o.polar, o.beta2}; }
 inline UNorMuonDirection direction_of(const UNorMuonOptions& o) { return {o.polar}; }
 inline AuroraDirection direction_of(const AuroraOptions& o) {
-  return {{.sides = o.sides, .pp_iterations = o.pp_iterations, .pp_beta = o.pp_beta, .polar = o.polar}};
+  return {{.sides = o.sides,
+           .balance = o.balance,
+           .pp_iterations = o.pp_iterations,
+           .pp_beta = o.pp_beta,
+           .polar = o.polar}};
 }
 inline RiemannianAuroraDirection direction_of(const RiemannianAuroraOptions& o) {
   return {{.polar = o.polar}};
@@ -208,9 +209,13 @@ void validate(const OptimizerOptions& options);
 /// A variant: a name with options, "aurora:pp_iterations=3+pp_beta=0.25".
 OptimizerOptions parse_variant(std::string_view text);
 
-/// Name of the rows x 1 state beside the momentum ("second_momentum_buffer"), or empty where the rule has
+/// Name of the vector of state beside the momentum ("second_momentum_buffer"), or empty where the rule has
 /// none.
 std::string_view row_state_name(const OptimizerOptions& options);
+
+/// Length of that state for a rows x cols weight: rows for NorMuon, the longer side for carried scales, 0 for
+/// the others.
+Index row_state_size(const OptimizerOptions& options, Index rows, Index cols);
 
 /// The entry of `candidates` with the least edit distance to `text`.
 std::string nearest(std::string_view text, std::span<const std::string> candidates);

@@ -101,8 +101,8 @@ inline constexpr std::array kPolarSchedules = {kExact,         kKellerJordan5, k
                                                kPolarExpress7, kPolarExpress8};
 
 /// Singular values of an exact polar factor below this share of the largest are zero, not amplified noise:
-/// float32 input is factorised in float64, so the cut is its storage resolution, 2^-21 = 4.8e-7 (four units
-/// in the last place); float64 input is resolved to max(rows, cols) 2^-52.
+/// 2^-21 = 4.8e-7 for float32 input (four units in its last place, the resolution it was stored with),
+/// max(rows, cols) 2^-52 for float64.
 double polar_cut(const ConstMatrixView& gradient);
 
 /// direction <- U V' where gradient = U S V' (thin; wide matrices through their transpose).

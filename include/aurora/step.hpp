@@ -31,8 +31,8 @@ void apply_update(Backend& backend, ConstMatrixView direction, double lr, double
 bool all_finite(Backend& backend, std::span<const ConstMatrixView> gradients);
 
 /// Anything that turns a blended gradient (a batch of equal shape) into a direction of the same shape.
-/// `row_state` (rows x 1 per matrix) is the direction's memory from step to step; empty views for directions
-/// that have none.
+/// `row_state`, one vector per matrix, is the direction's memory from step to step; none for directions that
+/// have none.
 template <class D>
 concept Direction =
     std::invocable<const D&, Backend&, ConstMatrixView, std::span<const MatrixView>, MatrixView>;

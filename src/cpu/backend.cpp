@@ -1,5 +1,6 @@
 #include "aurora/backend.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <mutex>
@@ -25,19 +26,37 @@ class Arena {
  public:
   static constexpr Index kAlignment = 64;
 
+  Arena() { marks_.reserve(64); }  // deeper than frames nest
+
   std::byte* take(Index bytes) {
     const Index size = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    while (block_ < blocks_.size() && used_ + size > blocks_[block_].size) ++block_, used_ = 0;
-    if (block_ == blocks_.size()) blocks_.emplace_back(std::max(size, 2 * total()));
-    std::byte* start = blocks_[block_].data.get() + used_;
-    used_ += size;
+    while (now_.block < blocks_.size() && now_.used + size > blocks_[now_.block].size)
+      ++now_.block, now_.used = 0;
+    if (now_.block == blocks_.size()) blocks_.emplace_back(std::max(size, 2 * total()));
+    std::byte* start = blocks_[now_.block].data.get() + now_.used;
+    now_.used += size;
+    now_.in_use += size;
+    peak_ = std::max(peak_, now_.in_use);
     return start;
   }
 
-  Index mark() const { return static_cast<Index>(block_) << 48 | used_; }
+  Index mark() {
+    marks_.push_back(now_);
+    return static_cast<Index>(marks_.size()) - 1;
+  }
   void release(Index mark) {
-    block_ = static_cast<std::size_t>(mark >> 48);
-    used_ = mark & ((Index{1} << 48) - 1);
+    now_ = marks_[static_cast<std::size_t>(mark)];
+    marks_.resize(static_cast<std::size_t>(mark));
+  }
+
+  /// The most bytes that were ever in use together.
+  Index peak() const { return peak_; }
+  /// Makes room for a use of `size` bytes that another arena has seen.
+  void expect(Index size) {
+    if (peak_ >= size) return;
+    const bool fits =
+        std::any_of(blocks_.begin(), blocks_.end(), [&](const Block& block) { return block.size >= size; });
+    if (!fits) blocks_.emplace_back(size);
   }
 
   Index total() const {
@@ -58,9 +77,15 @@ class Arena {
     std::unique_ptr<std::byte[], AlignedDelete> data;
     Index size;
   };
+  struct Position {
+    std::size_t block = 0;
+    Index used = 0;    // of that block
+    Index in_use = 0;  // of all
+  };
   std::vector<Block> blocks_;
-  std::size_t block_ = 0;
-  Index used_ = 0;
+  std::vector<Position> marks_;
+  Position now_;
+  Index peak_ = 0;
 };
 
 void require(bool condition, std::string_view where, std::string_view rule, const ConstMatrixView& a,
@@ -156,6 +181,44 @@ class CpuBackend final : public Backend {
     require_vector("power_scales", h, d);
     cpu::power_scales(h, target, exponent, cut, d);
   }
+  void odds_step(ConstMatrixView h, MatrixView d) override {
+    require_vector("odds_step", h, h);
+    require_vector("odds_step", h, d);
+    cpu::odds_step(h, d);
+  }
+  void tyler_step(ConstMatrixView h, MatrixView d) override {
+    require_vector("tyler_step", h, h);
+    require_vector("tyler_step", h, d);
+    cpu::tyler_step(h, d);
+  }
+  double spread(ConstMatrixView h, ConstMatrixView d) override {
+    require_vector("spread", h, h);
+    require_vector("spread", h, d);
+    return cpu::spread(h, d);
+  }
+  void adopt_scales(ConstMatrixView e, MatrixView d) override {
+    require_vector("adopt_scales", e, e);
+    require_vector("adopt_scales", e, d);
+    cpu::adopt_scales(e, d);
+  }
+  void resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView p,
+                      MatrixView q) override {
+    require_resolvent("resolvent_sums", y, s, lam);
+    require_vector("resolvent_sums", y, p);
+    require_vector("resolvent_sums", y, q);
+    cpu::resolvent_sums(y, s, lam, p, q);
+  }
+  void resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView w) override {
+    require_resolvent("resolvent", y, s, lam);
+    require_same_shape("resolvent", y, w);
+    cpu::resolvent(y, s, lam, w);
+  }
+  void resolvent_newton(ConstMatrixView p, ConstMatrixView q, double target, double floor,
+                        MatrixView x) override {
+    require_vector("resolvent_newton", p, q);
+    require_vector("resolvent_newton", p, x);
+    cpu::resolvent_newton(p, q, target, floor, x);
+  }
   void fill(double value, MatrixView y) override { cpu::fill(value, y); }
   void normalize(ConstMatrixView x, MatrixView y) override {
     require_same_shape("normalize", x, y);
@@ -192,6 +255,40 @@ class CpuBackend final : public Backend {
       }
     });
     cpu::mirror_upper(s);
+  }
+
+  double cholesky(MatrixView s) override {
+    require(s.rows == s.cols && s.batch == 1 && s.dtype != DType::bf16, "cholesky",
+            "One square matrix is needed: ", s, s);
+    require_column_major("cholesky", s);
+    use_threads();
+    double ratio = 0;
+    visit_float(s.dtype, [&]<class T>(T) {
+      const Index ld = operand(s).leading;
+      T* r = elements<T>(s, 0);
+      if (blas::potrf<T>(s.rows, r, ld) != 0) return;
+      T smallest = r[0], largest_value = r[0];
+      for (Index i = 1; i < s.rows; ++i) {
+        smallest = std::min(smallest, r[i * ld + i]);
+        largest_value = std::max(largest_value, r[i * ld + i]);
+      }
+      ratio = static_cast<double>(smallest) / static_cast<double>(largest_value);
+    });
+    return ratio;
+  }
+
+  void divide_by_upper(ConstMatrixView r, MatrixView x) override {
+    require(r.rows == x.cols && r.cols == x.cols && r.batch == x.batch, "divide_by_upper",
+            "Shapes do not fit: ", r, x);
+    require(r.dtype == x.dtype && r.dtype != DType::bf16, "divide_by_upper", "Types differ: ", r, x);
+    require_column_major("divide_by_upper", r);
+    use_threads();
+    const Operand R = operand(r), X = operand(x);
+    visit_float(x.dtype, [&]<class T>(T) {
+      for (Index i = 0; i < x.batch; ++i) {
+        blas::trsm<T>(X.order, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i), X.leading);
+      }
+    });
   }
 
   void symmetric_eigen(MatrixView s, MatrixView w) override {
@@ -250,6 +347,7 @@ class CpuBackend final : public Backend {
   }
   bool all_finite(ConstMatrixView x) override { return cpu::all_finite(x); }
   double largest(ConstMatrixView x) override { return cpu::largest(x); }
+  double smallest(ConstMatrixView x) override { return cpu::smallest(x); }
   void download(ConstMatrixView x, std::span<double> values) override {
     if (static_cast<Index>(values.size()) != x.rows * x.cols * x.batch) {
       fail("download", "Sizes differ: ", shape_text(x), " vs ", values.size());
@@ -285,9 +383,13 @@ class CpuBackend final : public Backend {
       }
     };
     GOMP_parallel(member, &team, static_cast<unsigned>(threads_), 0);
+    // A thread that came too late for a matrix this time may come in time the next: it gets its memory now.
+    Index most = 0;
+    for (const auto& worker : workers_) most = std::max(most, worker->arena_.peak());
+    for (const auto& worker : workers_) worker->arena_.expect(most);
     if (team.error) std::rethrow_exception(team.error);
   }
-  Index scratch_mark() const override { return arena_.mark(); }
+  Index scratch_mark() override { return arena_.mark(); }
   void scratch_release(Index mark) override { arena_.release(mark); }
 
  private:
@@ -295,6 +397,12 @@ class CpuBackend final : public Backend {
 
   static void require_column_major(std::string_view where, const ConstMatrixView& x) {
     if (x.row_stride != 1) fail(where, "A column-major matrix is needed, its row stride is ", x.row_stride);
+  }
+  static void require_resolvent(std::string_view where, const ConstMatrixView& y, const ConstMatrixView& s,
+                                const ConstMatrixView& lam) {
+    require_vector(where, transposed(y), s);
+    require_vector(where, y, lam);
+    require(s.dtype == DType::f64 && lam.dtype == DType::f64, where, "float64 numbers are needed: ", s, lam);
   }
   static void converged(std::string_view where, const ConstMatrixView& x, blas::Int info) {
     if (info == 0) return;

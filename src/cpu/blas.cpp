@@ -56,6 +56,43 @@ void syrk(Order order, Op op, Index n, Index k, const double* a, Index lda, doub
 #endif
 
 template <>
+Int potrf(Index n, float* a, Index lda) {
+  const Int order = narrow(n), ld = narrow(lda);
+  Int info = 0;
+  AURORA_LAPACK(spotrf)("U", &order, a, &ld, &info);
+  return info;
+}
+template <>
+Int potrf(Index n, double* a, Index lda) {
+  const Int order = narrow(n), ld = narrow(lda);
+  Int info = 0;
+  AURORA_LAPACK(dpotrf)("U", &order, a, &ld, &info);
+  return info;
+}
+
+// Row-major x is x' by columns: x r^-1 is then r'^-1 x' from the left.
+template <>
+void trsm(Order order, Index m, Index n, const float* r, Index ldr, float* x, Index ldx) {
+  if (order == Order::column) {
+    cblas_strsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, narrow(m), narrow(n), 1.0F,
+                r, narrow(ldr), x, narrow(ldx));
+  } else {
+    cblas_strsm(CblasColMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, narrow(n), narrow(m), 1.0F, r,
+                narrow(ldr), x, narrow(ldx));
+  }
+}
+template <>
+void trsm(Order order, Index m, Index n, const double* r, Index ldr, double* x, Index ldx) {
+  if (order == Order::column) {
+    cblas_dtrsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, narrow(m), narrow(n), 1.0,
+                r, narrow(ldr), x, narrow(ldx));
+  } else {
+    cblas_dtrsm(CblasColMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, narrow(n), narrow(m), 1.0, r,
+                narrow(ldr), x, narrow(ldx));
+  }
+}
+
+template <>
 Int syevd(Index n, float* a, float* w, float* work, Index work_size, Int* iwork, Index iwork_size) {
   const Int order = narrow(n), size = narrow(work_size), isize = narrow(iwork_size);
   Int info = 0;

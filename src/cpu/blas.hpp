@@ -24,6 +24,14 @@ void gemm(Order order, Op op_a, Op op_b, Index m, Index n, Index k, T alpha, con
 template <class T>
 void syrk(Order order, Op op, Index n, Index k, const T* a, Index lda, T* c, Index ldc);
 
+/// Column-major a = r'r, r over the upper triangle. Returns LAPACK's info.
+template <class T>
+Int potrf(Index n, T* a, Index lda);
+
+/// x <- x r^-1 (m x n, r upper triangular, column-major).
+template <class T>
+void trsm(Order order, Index m, Index n, const T* r, Index ldr, T* x, Index ldx);
+
 /// Column-major symmetric a (upper triangle) -> eigenvectors in columns, eigenvalues ascending. Returns
 /// LAPACK's info.
 template <class T>

@@ -125,6 +125,28 @@ void set_value(const MatrixView& vector, Index b, Index i, double value) {
   }
 }
 
+constexpr double kAlone = 1 - 1e-6;  // leverage of a row that no scale can change
+
+bool takes_part(const ConstMatrixView& h, const ConstMatrixView& d, Index b, Index i) {
+  return value_at(d, b, i) > 0 && value_at(h, b, i) > 0 && value_at(h, b, i) < kAlone;
+}
+
+/// d_i <- d_i step(h_i, r) for the rows that take part, r their mean leverage; then |d| = 1.
+template <class Step>
+void balance_step(const ConstMatrixView& h, const MatrixView& d, Step&& step) {
+  for (Index b = 0; b < h.batch; ++b) {
+    double sum = 0, count = 0;
+    for (Index i = 0; i < h.rows; ++i) {
+      if (takes_part(h, d, b, i)) sum += value_at(h, b, i), ++count;
+    }
+    const double r = sum / count;
+    for (Index i = 0; i < h.rows; ++i) {
+      if (takes_part(h, d, b, i)) set_value(d, b, i, value_at(d, b, i) * step(value_at(h, b, i), r));
+    }
+  }
+  normalize(d, d);
+}
+
 /// Largest |element| of matrix b; NaN is passed over, for the sum of squares shows it.
 double largest_magnitude(const ConstMatrixView& x, Index b) {
   double result = 0;
@@ -267,6 +289,113 @@ void power_scales(ConstMatrixView h, double target, double exponent, double cut,
   }
 }
 
+void odds_step(ConstMatrixView h, MatrixView d) {
+  balance_step(h, d,
+               [](double leverage, double r) { return std::sqrt(r / (1 - r) * (1 - leverage) / leverage); });
+}
+
+void tyler_step(ConstMatrixView h, MatrixView d) {
+  balance_step(h, d, [](double leverage, double r) { return std::sqrt(r / leverage); });
+}
+
+double spread(ConstMatrixView h, ConstMatrixView d) {
+  double count = 0, sum = 0, squares = 0;
+  for (Index i = 0; i < h.rows; ++i) {
+    if (!takes_part(h, d, 0, i)) continue;
+    const double leverage = value_at(h, 0, i);
+    ++count, sum += std::sqrt(leverage), squares += leverage;
+  }
+  if (count == 0) return 0;
+  const double mean = sum / count;
+  return std::sqrt(std::max(0.0, squares / count - mean * mean)) / mean;
+}
+
+void adopt_scales(ConstMatrixView e, MatrixView d) {
+  constexpr double kFactor = 1000;
+  for (Index b = 0; b < e.batch; ++b) {
+    double logs = 0, count = 0;
+    for (Index i = 0; i < e.rows; ++i) {
+      if (value_at(d, b, i) > 0 && value_at(e, b, i) > 0) {
+        logs += std::log(value_at(d, b, i) / value_at(e, b, i)), ++count;
+      }
+    }
+    const double g = count > 0 ? std::exp(logs / count) : 1;
+    for (Index i = 0; i < e.rows; ++i) {
+      const double scale = value_at(d, b, i), fresh = g * value_at(e, b, i);
+      const bool keep = fresh > 0 && scale <= kFactor * fresh && scale * kFactor >= fresh;
+      if (!keep) set_value(d, b, i, fresh);
+    }
+  }
+}
+
+void resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView p, MatrixView q) {
+  visit_dtype(y.dtype, [&]<class Y>(Y) {
+    for (Index b = 0; b < y.batch; ++b) {
+      const auto* row_shift = element<double>(lam, b * lam.batch_stride);
+      const auto* col_shift = element<double>(s, b * s.batch_stride);
+      if (rows_are_lines(y)) {
+        for (Index i = 0; i < y.rows; ++i) {
+          const Y* line = element<Y>(y, b * y.batch_stride + i * y.row_stride);
+          const double shift = row_shift[i * lam.row_stride];
+          double squares = 0, cubes = 0;
+#pragma omp simd reduction(+ : squares, cubes)
+          for (Index j = 0; j < y.cols; ++j) {
+            const double inverse = 1 / (col_shift[j] + shift), term = static_cast<double>(line[j]) * inverse;
+            squares += term * term;
+            cubes += term * term * inverse;
+          }
+          set_value(p, b, i, squares);
+          set_value(q, b, i, cubes);
+        }
+      } else {
+        auto* squares = element<double>(p, b * p.batch_stride);
+        auto* cubes = element<double>(q, b * q.batch_stride);
+        std::fill_n(squares, y.rows, 0.0);
+        std::fill_n(cubes, y.rows, 0.0);
+        for (Index j = 0; j < y.cols; ++j) {
+          const Y* column = element<Y>(y, b * y.batch_stride + j * y.col_stride);
+          const double shift = col_shift[j];
+#pragma omp simd
+          for (Index i = 0; i < y.rows; ++i) {
+            const double inverse = 1 / (shift + row_shift[i]),
+                         term = static_cast<double>(column[i]) * inverse;
+            squares[i] += term * term;
+            cubes[i] += term * term * inverse;
+          }
+        }
+      }
+    }
+  });
+}
+
+void resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView w) {
+  if (!rows_are_lines(w)) return resolvent(transposed(y), lam, s, transposed(w));
+  visit_dtype(y.dtype, [&]<class Y>(Y) {
+    visit_dtype(w.dtype, [&]<class W>(W) {
+      for_each_line(w, [&](Index b, Index i) {
+        const double shift = value_at(lam, b, i);
+        const auto* col_shift = element<double>(s, b * s.batch_stride);
+        const Y* from = element<Y>(y, b * y.batch_stride + i * y.row_stride);
+        W* to = element<W>(w, b * w.batch_stride + i * w.row_stride);
+        for (Index j = 0; j < w.cols; ++j) {
+          to[j * w.col_stride] =
+              rounded<W>(static_cast<double>(from[j * y.col_stride]) / (col_shift[j * s.row_stride] + shift));
+        }
+      });
+    });
+  });
+}
+
+void resolvent_newton(ConstMatrixView p, ConstMatrixView q, double target, double floor, MatrixView x) {
+  for (Index b = 0; b < p.batch; ++b) {
+    for (Index i = 0; i < p.rows; ++i) {
+      const double squares = value_at(p, b, i), cubes = value_at(q, b, i);
+      const double step = cubes > 0 ? squares / cubes * (std::sqrt(squares / target) - 1) : 0;
+      set_value(x, b, i, std::max(floor, value_at(x, b, i) + step));
+    }
+  }
+}
+
 void normalize(ConstMatrixView x, MatrixView y) {
   if (!rows_are_lines(x)) x = transposed(x), y = transposed(y);
   for (Index b = 0; b < x.batch; ++b) {
@@ -386,6 +515,19 @@ double largest(ConstMatrixView x) {
         }
       }
     }
+  });
+  return result;
+}
+
+double smallest(ConstMatrixView x) {
+  double result = std::numeric_limits<double>::infinity();
+  visit_dtype(x.dtype, [&]<class T>(T) {
+    for_each_line(x, [&](Index b, Index i) {
+      for (Index j = 0; j < x.cols; ++j) {
+        const auto offset = b * x.batch_stride + i * x.row_stride + j * x.col_stride;
+        result = std::min(result, static_cast<double>(*element<T>(x, offset)));
+      }
+    });
   });
   return result;
 }

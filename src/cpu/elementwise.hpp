@@ -12,6 +12,13 @@ void axpby(double alpha, ConstMatrixView x, double beta, MatrixView y);
 void scale_rows(ConstMatrixView d, ConstMatrixView x, MatrixView y);
 void row_dots(ConstMatrixView x, ConstMatrixView y, MatrixView d);
 void power_scales(ConstMatrixView h, double target, double exponent, double cut, MatrixView d);
+void odds_step(ConstMatrixView h, MatrixView d);
+void tyler_step(ConstMatrixView h, MatrixView d);
+double spread(ConstMatrixView h, ConstMatrixView d);
+void adopt_scales(ConstMatrixView e, MatrixView d);
+void resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView p, MatrixView q);
+void resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView w);
+void resolvent_newton(ConstMatrixView p, ConstMatrixView q, double target, double floor, MatrixView x);
 void normalize(ConstMatrixView x, MatrixView y);
 void fill(double value, MatrixView y);
 void mirror_upper(MatrixView s);  // s_ji = s_ij for i < j
@@ -19,6 +26,7 @@ void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_a
           MatrixView weight);
 bool all_finite(ConstMatrixView x);
 double largest(ConstMatrixView x);
+double smallest(ConstMatrixView x);
 void download(ConstMatrixView x, std::span<double> values);
 
 }  // namespace aurora::cpu

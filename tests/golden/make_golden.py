@@ -93,18 +93,114 @@ def u_normuon(x, state, o):
     return u, state
 
 
-def aurora(x, state, o):
+ALONE = 1 - 1e-6
+
+
+def row_squares(u):
+    return np.sum(u * u, axis=1, keepdims=True)
+
+
+def spread(h):
+    lengths = np.sqrt(h[(h > 0) & (h < ALONE)])
+    return np.std(lengths) / np.mean(lengths) if lengths.size else 0.0
+
+
+def moved(d, h, step):
+    """d times step(h, mean h) in the rows that take part, then of length 1."""
+    part = (d > 0) & (h > 0) & (h < ALONE)
+    d = np.where(part, d * step(h, np.mean(h[part])), d)
+    return d / np.linalg.norm(d)
+
+
+def odds_step(h, r):
+    return np.sqrt(r / (1 - r) * (1 - h) / h)
+
+
+def tyler_step(h, r):
+    return np.sqrt(r / h)
+
+
+def odds_balance(x, d, evaluations, schedule):
+    """The direction and the scales that made it."""
+    before = None  # scales, leverage and spread before an odds step
+
+    def worse(h):
+        return before is not None and spread(h) > 1e-6 and spread(h) >= before[2]
+
+    for _ in range(evaluations - 1):
+        h = row_squares(polar(d * x))
+        if worse(h):
+            d, before = moved(before[0], before[1], tyler_step), None
+        else:
+            d, before = moved(d, h, odds_step), (d, h, spread(h))
+    u = polar(d * x, schedule)
+    if worse(row_squares(u)):
+        d = moved(before[0], before[1], tyler_step)
+        u = polar(d * x, schedule)
+    return u, d
+
+
+def carried_balance(x, state, o):
+    fresh = 1 / np.linalg.norm(x, axis=1, keepdims=True)
+    if np.all(state == 0):
+        u, d = odds_balance(x, fresh, o["pp_iterations"], o["polar"])
+    else:
+        known = state > 0
+        g = np.exp(np.mean(np.log(state[known] / fresh[known])))
+        near = (state <= 1000 * g * fresh) & (1000 * state >= g * fresh)
+        d = np.where(near, state, g * fresh)
+        u = polar(d * x, o["polar"])
+    return u, moved(d, row_squares(u), tyler_step)
+
+
+def optimum_balance(x, o):
+    """U_i = x_i (S + lam_i I)^-1 with S in the basis of x's right singular vectors, then odds."""
     m, n = x.shape
-    if m < n and o["sides"] == "longer":
-        return aurora(x.T, state, o)[0].T, state
-    if m <= n:
-        return polar(x, o["polar"]), state
+    _, s, vt = scipy.linalg.svd(x, full_matrices=False)
+    y, mean, lam = x @ vt.T, np.mean(s), np.zeros(m)
+    s = s + 1e-12 * mean
+
+    def newton(value, other, squares, target, floor):
+        for _ in range(3):
+            shift = value[:, None] + other[None, :]
+            p, q = np.sum(squares / shift**2, axis=1), np.sum(squares / shift**3, axis=1)
+            value = np.maximum(floor, value + p / q * (np.sqrt(p / target) - 1))
+        return value
+
+    for _ in range(4):
+        lam = newton(lam, s, y * y, n / m, 1e-9 * mean - np.min(s))
+        s = newton(s, lam, (y * y).T, 1.0, 1e-9 * mean - np.min(lam))
+    w = (y / (s[None, :] + lam[:, None])) @ vt
+    start = 1 / np.linalg.norm(w, axis=1, keepdims=True)
+    return odds_balance(w, start, max(6, o["pp_iterations"]), o["polar"])[0]
+
+
+def release_balance(x, o):
+    m, n = x.shape
     d = 1 / np.linalg.norm(x, axis=1, keepdims=True)
     u = polar(d * x, o["polar"])
     for _ in range(o["pp_iterations"] - 1):
-        d = d * ((n / m) / np.sum(u * u, axis=1, keepdims=True)) ** o["pp_beta"]
+        d = d * ((n / m) / row_squares(u)) ** o["pp_beta"]
         u = polar(d * x, o["polar"])
-    return u, state
+    return u
+
+
+def aurora(x, state, o):
+    m, n = x.shape
+    if m < n and o["sides"] == "longer":
+        u, state = aurora(x.T, state, o)
+        return u.T, state
+    if m <= n:
+        return polar(x, o["polar"]), state
+    x = x / np.linalg.norm(x)
+    if o["balance"] == "release":
+        return release_balance(x, o), state
+    if o["balance"] == "carried":
+        return carried_balance(x, state, o)
+    if o["balance"] == "optimum":
+        return optimum_balance(x, o), state
+    d = 1 / np.linalg.norm(x, axis=1, keepdims=True)
+    return odds_balance(x, d, o["pp_iterations"], o["polar"])[0], state
 
 
 def conjugate_gradients(matrix, b):
@@ -164,6 +260,7 @@ MATRIX_DEFAULTS = {
     "sides": "rows",
     "pp_iterations": 2,
     "pp_beta": 0.5,
+    "balance": "odds",
 }
 ADAMW_DEFAULTS = {"lr": 3e-3, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0}
 
@@ -202,7 +299,8 @@ def trajectory(variant, w, gradients):
     if name == "adamw":
         return adamw_trajectory(o, w, gradients)
     mu = o["momentum"]
-    buffer, state = np.zeros_like(w), np.zeros((w.shape[0], 1))
+    buffer = np.zeros_like(w)
+    state = np.zeros((max(w.shape) if name == "aurora" else w.shape[0], 1))
     scale = PUBLISHED.get(name, "aspect_ratio") if o["scale"] == "published" else o["scale"]
     for g in gradients:
         buffer = mu * buffer + (1 - mu) * g
@@ -226,10 +324,13 @@ def variants():
     for sides in ("rows", "longer"):
         for iterations in (1, 2, 3, 4):
             for beta in ("0.25", "0.5"):
-                yield f"aurora:lr=0.1+sides={sides}+pp_iterations={iterations}+pp_beta={beta}"
+                yield f"aurora:lr=0.1+balance=release+sides={sides}+pp_iterations={iterations}+pp_beta={beta}"
+        for balance in ("odds", "carried", "optimum"):
+            for iterations in (1, 2, 3, 7):
+                yield f"aurora:lr=0.1+balance={balance}+sides={sides}+pp_iterations={iterations}"
     for schedule in ("simple-quintic-12", "cans-12"):
-        yield f"aurora:lr=0.05+nesterov=false+sides=longer+polar={schedule}"
-        yield f"aurora:lr=0.05+sides=longer+pp_iterations=3+pp_beta=0.25+polar={schedule}"
+        yield f"aurora:lr=0.05+balance=release+nesterov=false+sides=longer+polar={schedule}"
+        yield f"aurora:lr=0.05+balance=release+sides=longer+pp_iterations=3+pp_beta=0.25+polar={schedule}"
 
 
 def gradient(random, m, n):
@@ -282,7 +383,7 @@ def arrays():
         for variant in variants():
             weight, state = trajectory(variant, start, gradients)
             yield f"{shape}/weight/{variant}", weight
-            if variant.startswith(("normuon", "adamw")):
+            if variant.startswith(("normuon", "adamw")) or "carried" in variant:
                 yield f"{shape}/state/{variant}", state
     yield from diagnostics(random)
 

@@ -59,6 +59,13 @@ StepReport Group::step(Backend& backend, const OptimizerOptions& options, const 
 }
 
 StepReport Group::step(Backend& backend, const OptimizerOptions& options) {
+  for (std::size_t i = 0; i < row_states.size(); ++i) {
+    const ConstMatrixView weight = weights[i].cview();
+    const Index size = row_state_size(options, weight.rows, weight.cols);
+    if (size > 0 && row_states[i].cview().rows != size) {
+      row_states[i] = Stored(Matrix{size, 1}, types_.state, placement_);
+    }
+  }
   const StepReport report = std::visit(Step{backend, *this}, options);
   if (report.applied) ++steps;
   return report;

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <string_view>
+
+#include "aurora/balance.hpp"
+#include "error.hpp"
+
+// What the ways to balance share. X is a tall matrix, U its like, d and h rows x 1 of float64.
+namespace aurora {
+
+inline void require_matching(std::string_view where, const ConstMatrixView& gradient,
+                             const ConstMatrixView& direction) {
+  if (!same_shape(gradient, direction)) {
+    fail(where, "Shapes differ: ", shape_text(gradient), " vs ", shape_text(direction));
+  }
+  if (gradient.dtype != direction.dtype) {
+    fail(where, "Types differ: ", name(gradient.dtype), " vs ", name(direction.dtype));
+  }
+}
+
+/// d_i = 1 / |x_i|; 0 for a row of zeros, that is below 1e-30 of the longest.
+void inverse_row_norms(Backend& backend, ConstMatrixView X, MatrixView d);
+
+/// h_i = leverage of row i of diag(d) X.
+void scaled_leverage(Backend& backend, ConstMatrixView X, ConstMatrixView d, MatrixView h);
+
+/// U = polar(diag(d) X), h_i = |u_i|^2.
+void scaled_polar(Backend& backend, ConstMatrixView X, ConstMatrixView d, const PolarSchedule& schedule,
+                  MatrixView U, MatrixView h);
+
+/// The odds iteration from the scales d (in place) with `evaluations` leverage evaluations, the last of them
+/// U's own.
+void odds_balance(Backend& backend, ConstMatrixView X, int evaluations, const PolarSchedule& schedule,
+                  MatrixView d, MatrixView U);
+
+/// U nearest to X's constrained optimum before it is made feasible; see balanced_polar.
+void closed_form_optimum(Backend& backend, ConstMatrixView X, MatrixView U);
+
+}  // namespace aurora
