@@ -68,10 +68,10 @@ OptimizerOptions options_of(const Flags& flags) {
 /// The direction of `options` from an empty state.
 void write_direction(Backend& backend, const OptimizerOptions& options, ConstMatrixView gradient,
                      MatrixView direction) {
-  std::vector<double> state_memory(static_cast<std::size_t>(gradient.rows), 0.0);
+  const Index state_size = row_state_size(options, gradient.rows, gradient.cols);
+  std::vector<double> state_memory(static_cast<std::size_t>(state_size), 0.0);
   std::vector<MatrixView> row_states;
-  if (!row_state_name(options).empty())
-    row_states.push_back(row_major(state_memory.data(), gradient.rows, 1));
+  if (state_size > 0) row_states.push_back(row_major(state_memory.data(), state_size, 1));
   std::visit(
       [&](const auto& o) {
         if constexpr (MatrixOptions<std::decay_t<decltype(o)>>) {

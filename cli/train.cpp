@@ -276,7 +276,7 @@ void add_train(CLI::App& app, Command& chosen) {
   std::string names;
   for (const auto optimizer : kOptimizerNames) names += (names.empty() ? "" : ", ") + std::string(optimizer);
   command->add_option("--optimizer", flags->optimizer,
-                      fmt::format("one of {}; with options: aurora:pp_iterations=3+pp_beta=0.25", names));
+                      fmt::format("one of {}; with options: aurora:pp_iterations=3+balance=carried", names));
   command->add_option("--lr", flags->lr, "optim.lr; with --optimizer adamw, adamw.lr");
   std::string presets;
   for (const auto& preset : trainer::preset_names()) presets += (presets.empty() ? "" : ", ") + preset;

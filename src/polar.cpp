@@ -9,39 +9,35 @@
 namespace aurora {
 namespace {
 
-/// Least eigenvalue of the Gram matrix, over the largest, that its float32 form resolves to 1e-4: condition
-/// number 50.
-constexpr double kSinglePrecisionLimit = 4e-4;
+/// Least eigenvalue of the Gram matrix, over the largest, that float32 resolves to 1e-4: condition numbers up
+/// to 32.
+constexpr double kSinglePrecisionLimit = 1e-3;
 
-/// U = X (X'X)^-1/2 with all arithmetic in `precision`, X = G / |G|_F. Returns false, and leaves U alone,
-/// where the smallest eigenvalue of X'X is below `least` of the largest.
+/// U = X (X'X)^-1/2 with all arithmetic in `precision`, X = G / |G|_F, for one matrix. Returns false, and
+/// leaves U alone, where the smallest eigenvalue of X'X is below `least` of the largest.
 bool gram_polar(Backend& backend, ConstMatrixView G, DType precision, double least, double cut,
                 MatrixView U) {
   const ScratchFrame frame(backend);
-  const Index m = G.rows, n = G.cols, batch = G.batch;
-  const MatrixView X = backend.scratch(m, n, batch, precision, layout_of(G));
-  const MatrixView V = backend.scratch(n, n, batch, precision, Layout::column_major);
-  const MatrixView P = backend.scratch(n, n, batch, precision, Layout::column_major);
-  const MatrixView w = backend.scratch(n, 1, batch, precision);
+  const Index m = G.rows, n = G.cols;
+  const MatrixView X = backend.scratch(m, n, 1, precision, layout_of(G));
+  const MatrixView V = backend.scratch(n, n, 1, precision, Layout::column_major);
+  const MatrixView P = backend.scratch(n, n, 1, precision, Layout::column_major);
+  const MatrixView w = backend.scratch(n, 1, 1, precision);
   backend.normalize(G, X);
   backend.gram(X, V);
   backend.symmetric_eigen(V, w);  // X'X = V diag(w) V'
-  for (Index b = 0; b < batch && least > 0; ++b) {
-    if (!(backend.smallest(matrix_of(w, b)) >= least * backend.largest(matrix_of(w, b)))) return false;
-  }
+  if (least > 0 && !(backend.smallest(w) >= least * backend.largest(w))) return false;
   backend.power_scales(w, 1.0, 0.25, cut * cut, w);  // w^-1/4
   backend.scale_rows(w, transposed(V), transposed(V));
   backend.gram(transposed(V), P);  // (X'X)^-1/2
-  if (precision == U.dtype) return backend.multiply(1.0, X, P, 0.0, U), true;
-  const MatrixView product = backend.scratch(m, n, batch, precision, layout_of(G));
+  const MatrixView product = precision == U.dtype ? U : backend.scratch(m, n, 1, precision, layout_of(G));
   backend.multiply(1.0, X, P, 0.0, product);
-  backend.axpby(1.0, product, 0.0, U);
+  if (precision != U.dtype) backend.axpby(1.0, product, 0.0, U);
   return true;
 }
 
-// The squared condition number times the precision bounds the error. Matrices that are clearly tall are often
-// well conditioned, and float32 then costs half; square ones hardly ever are. In float64 a condition number
-// of 1e6 leaves four digits.
+// The error is the squared condition number times the precision. Clearly tall matrices are often well
+// conditioned, and float32 costs half of float64; square ones hardly ever are.
 void exact_polar_f32(Backend& backend, ConstMatrixView G, double cut, MatrixView U) {
   const bool clearly_tall = 2 * G.rows >= 3 * G.cols;
   if (clearly_tall && gram_polar(backend, G, DType::f32, kSinglePrecisionLimit, cut, U)) return;
@@ -50,11 +46,12 @@ void exact_polar_f32(Backend& backend, ConstMatrixView G, double cut, MatrixView
 
 // A Gram matrix would square the condition number past float64: singular value decomposition.
 void exact_polar_f64(Backend& backend, ConstMatrixView G, double cut, MatrixView U) {
-  const Index m = G.rows, n = G.cols, batch = G.batch;
-  const MatrixView X = backend.scratch(m, n, batch, DType::f64, Layout::column_major);
-  const MatrixView Q = backend.scratch(m, n, batch, DType::f64, Layout::column_major);
-  const MatrixView V = backend.scratch(n, n, batch, DType::f64, Layout::row_major);
-  const MatrixView s = backend.scratch(n, 1, batch, DType::f64);
+  const ScratchFrame frame(backend);
+  const Index m = G.rows, n = G.cols;
+  const MatrixView X = backend.scratch(m, n, 1, DType::f64, Layout::column_major);
+  const MatrixView Q = backend.scratch(m, n, 1, DType::f64, Layout::column_major);
+  const MatrixView V = backend.scratch(n, n, 1, DType::f64, Layout::row_major);
+  const MatrixView s = backend.scratch(n, 1, 1, DType::f64);
   backend.normalize(G, X);
   backend.svd(X, Q, s, V);
   backend.power_scales(s, 1.0, 0.0, cut, s);  // 1 above the cut, 0 below
@@ -104,7 +101,10 @@ void polar(Backend& backend, ConstMatrixView gradient, const PolarSchedule& sche
   if (!schedule.exact()) return iterate_polar(backend, G, schedule, U);
   if (!backend.all_finite(G)) fail("polar", "The gradient has an Inf or NaN: ", shape_text(gradient));
   const double cut = polar_cut(G);
-  G.dtype == DType::f32 ? exact_polar_f32(backend, G, cut, U) : exact_polar_f64(backend, G, cut, U);
+  for (Index b = 0; b < G.batch; ++b) {
+    const auto exact_polar = G.dtype == DType::f32 ? exact_polar_f32 : exact_polar_f64;
+    exact_polar(backend, matrix_of(G, b), cut, matrix_of(U, b));
+  }
 }
 
 }  // namespace aurora

@@ -98,6 +98,7 @@ TEST(Config, EverySettingChangesTheConfigurationAndOnlyItself) {
                                                       {"optim.sides", "longer"},
                                                       {"optim.pp_iterations", "3"},
                                                       {"optim.pp_beta", "0.25"},
+                                                      {"optim.balance", "release"},
                                                       {"adamw.lr", "0.1"},
                                                       {"adamw.beta1", "0.5"},
                                                       {"adamw.beta2", "0.5"},

@@ -164,7 +164,8 @@ TEST(Hyperparameters, OutsideTheirBoundsAreRefusedWithOptimizerKeyValueAndRule) 
                                               {"adamw", "beta2", "2"}}) {
     OptimizerOptions options = optimizer_options(optimizer);
     const std::string before = value_of(options, std::string(key));
-    const std::string message = message_of([&, key = key, value = value] { set_hyperparameter(options, key, value); });
+    const std::string message =
+        message_of([&, key = key, value = value] { set_hyperparameter(options, key, value); });
     std::string rule;
     for (const Hyperparameter& h : hyperparameters(options)) {
       if (h.name == key) rule = h.rule;

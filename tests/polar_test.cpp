@@ -29,7 +29,7 @@ Matrix polar_of(const Matrix& g, DType dtype, const PolarSchedule& schedule = kE
 /// Error of an element of the exact polar factor of a matrix that is stored without error. float64: the
 /// decomposition is that of a matrix at most about n u |G| away, which moves U by condition times that.
 /// float32: rounding the result (elements are at most 1), and a Gram matrix, whose relative error u is
-/// multiplied by condition^2: in float32 for condition numbers up to 50, beyond in float64.
+/// multiplied by condition^2: in float32 for condition numbers up to 32, beyond in float64.
 double exact_bound(DType dtype, Index n, double condition) {
   if (dtype == DType::f64) return 8 * static_cast<double>(n) * 0x1p-53 * condition;
   const double precision = condition <= 50 ? 0x1p-24 : 0x1p-53;

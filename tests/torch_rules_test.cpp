@@ -37,12 +37,12 @@ std::vector<Tensor> some_parameters(torch::ScalarType type) {
 
 class TorchRule : public testing::TestWithParam<test::RuleAndType> {
  protected:
-  aurora::OptimizerOptions rule() const { return optimizer_options(std::get<0>(GetParam())); }
+  aurora::OptimizerOptions rule() const { return parse_variant(std::get<0>(GetParam())); }
   torch::ScalarType type() const { return std::get<1>(GetParam()); }
 };
 
 INSTANTIATE_TEST_SUITE_P(AllRules, TorchRule,
-                         testing::Combine(testing::ValuesIn(kOptimizerNames),
+                         testing::Combine(testing::ValuesIn(test::kTestedRules),
                                           testing::Values(torch::kFloat32, torch::kFloat64,
                                                           torch::kBFloat16)),
                          test::text_of);
@@ -81,7 +81,7 @@ TEST_P(TorchRule, StepsLikeTheCoreBitForBit) {
   for (const auto& copy : copies) {
     first.push_back(torch::zeros(copy.sizes(), state_type));
     second.push_back(torch::zeros(copy.sizes(), state_type));
-    rows.push_back(torch::zeros({copy.size(0), 1}, state_type));
+    rows.push_back(torch::zeros({row_state_size(rule(), copy.size(0), copy.size(1)), 1}, state_type));
   }
   for (int step = 1; step <= 3; ++step) {
     optimizer.step();
@@ -92,7 +92,7 @@ TEST_P(TorchRule, StepsLikeTheCoreBitForBit) {
         gradients.push_back(view(copies[i].grad()));
         firsts.push_back(view(first[i]));
         seconds.push_back(view(second[i]));
-        row_states.push_back(view(rows[i]));
+        if (rows[i].numel() > 0) row_states.push_back(view(rows[i]));
         weights.push_back(view(copies[i]));
       }
       std::visit(

@@ -78,14 +78,14 @@ void load(SpectralOptimizer& optimizer, const std::string& bytes) {
 class SavedRule : public testing::TestWithParam<test::RuleAndType> {};
 
 INSTANTIATE_TEST_SUITE_P(AllRules, SavedRule,
-                         testing::Combine(testing::ValuesIn(kOptimizerNames),
+                         testing::Combine(testing::ValuesIn(test::kTestedRules),
                                           testing::Values(torch::kFloat32, torch::kFloat64,
                                                           torch::kBFloat16)),
                          test::text_of);
 
 TEST_P(SavedRule, GoesOnInADefaultObjectAsIfNeverStopped) {
   const auto& [rule_name, type] = GetParam();
-  aurora::OptimizerOptions rule = optimizer_options(rule_name);
+  aurora::OptimizerOptions rule = parse_variant(rule_name);
   set_hyperparameter(rule, "lr", "0.017");
   set_hyperparameter(rule, "weight_decay", "0.1");
   Training never_stopped(rule, type, Training::dimensions());
@@ -94,7 +94,7 @@ TEST_P(SavedRule, GoesOnInADefaultObjectAsIfNeverStopped) {
   never_stopped.optimizer->param_groups()[1].options().set_lr(0.3);
 
   // Neither the options nor the dimensions of the saved one.
-  Training resumed(optimizer_options(rule_name), type, {});
+  Training resumed(parse_variant(rule_name), type, {});
   load(*resumed.optimizer, saved(*never_stopped.optimizer));
   resumed.take_weights(never_stopped);
   EXPECT_EQ(resumed.optimizer->skipped_steps(), 1);
@@ -119,7 +119,8 @@ TEST(SavedOptions, OfEveryGroupAreRestored) {
                            .polar = kPolarExpress7,
                            .sides = Sides::longer,
                            .pp_iterations = 4,
-                           .pp_beta = 0.25};
+                           .pp_beta = 0.25,
+                           .balance = Balance::release};
   Training from(rule, torch::kFloat32, Training::dimensions());
   from.options(1).rule =
       AdamWOptions{.lr = 0.5, .beta1 = 0.8, .beta2 = 0.999, .eps = 1e-6, .weight_decay = 0.3};

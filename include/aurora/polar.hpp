@@ -107,9 +107,15 @@ double polar_cut(const ConstMatrixView& gradient);
 
 /// direction <- U V' where gradient = U S V' (thin; wide matrices through their transpose).
 /// polar(c G) = polar(G) for c > 0, polar(G') = polar(G)', polar(0) = 0. Shapes m x n, float32 or float64,
-/// equal types. Exact: singular values at or below polar_cut give zero. A schedule: each singular value goes
-/// through its steps. Throws std::invalid_argument where shapes or types differ and, for the exact factor,
-/// where an element is not finite; under a schedule NaN goes through.
+/// equal types; the two may share memory. A schedule: each singular value goes through its steps. Exact:
+/// singular values at or below polar_cut give zero, and
+///   float64   goes through a singular value decomposition;
+///   float32   goes through the eigen-decomposition of its Gram matrix in float64, exact to rounding up to
+///             condition numbers of 1e5 and to 1e-4 at 1e6; where the matrix is clearly tall (2 rows >= 3
+///             cols) and its condition number kappa turns out to be at most 32, in float32 with an error of
+///             about kappa^2 2^-24, below 1e-4.
+/// Throws std::invalid_argument where shapes or types differ and, for the exact factor, where an element is
+/// not finite; under a schedule NaN goes through.
 void polar(Backend& backend, ConstMatrixView gradient, const PolarSchedule& schedule, MatrixView direction);
 
 }  // namespace aurora

@@ -92,14 +92,15 @@ MatrixView flat(const Tensor& tensor) {
           .dtype = dtype_of(tensor)};
 }
 
-/// The rows x 1 views of a row state, one for each of the parameter's matrices.
-std::vector<MatrixView> row_views(const Tensor& row_state, std::span<const MatrixView> weights) {
+/// The vectors of a row state, one for each of the parameter's matrices.
+std::vector<MatrixView> row_views(const OptimizerOptions& rule, const Tensor& row_state,
+                                  std::span<const MatrixView> weights) {
   std::vector<MatrixView> views;
   auto* data = static_cast<std::byte*>(row_state.mutable_data_ptr());
   for (const auto& weight : weights) {
-    views.push_back(
-        {.data = data, .rows = weight.rows, .cols = 1, .row_stride = 1, .dtype = dtype_of(row_state)});
-    data += weight.rows * byte_size(dtype_of(row_state));
+    const Index rows = row_state_size(rule, weight.rows, weight.cols);
+    views.push_back({.data = data, .rows = rows, .cols = 1, .row_stride = 1, .dtype = dtype_of(row_state)});
+    data += rows * byte_size(dtype_of(row_state));
   }
   return views;
 }
@@ -146,7 +147,9 @@ void complete_state(const Place& place, ParameterState& state) {
   if (!state.momentum_buffer.defined()) state.momentum_buffer = zeros_like(parameter, type);
   if (!state.row_state.defined() && !row_state_name(place.options.rule).empty()) {
     Index rows = 0;
-    for (const auto& matrix : matrices(parameter, dimensions_at(place))) rows += matrix.rows;
+    for (const auto& matrix : matrices(parameter, dimensions_at(place))) {
+      rows += row_state_size(place.options.rule, matrix.rows, matrix.cols);
+    }
     state.row_state = at::zeros({rows, 1}, state.momentum_buffer.options());
   }
 }
@@ -371,7 +374,7 @@ struct SpectralOptimizer::Impl {
       const auto gradients = matrices(gradient, dimensions);
       const auto momentum_buffers = matrices(state->momentum_buffer, dimensions);
       std::vector<MatrixView> row_states, directions;
-      if (state->row_state.defined()) row_states = row_views(state->row_state, weights);
+      if (state->row_state.defined()) row_states = row_views(place.options.rule, state->row_state, weights);
       if (keep_directions) directions = matrices(direction_buffer(place.parameter), dimensions);
       for (std::size_t i = 0; i < weights.size(); ++i) {
         MatrixBatch& batch = batches[{weights[i].rows, weights[i].cols, momentum_buffers[i].dtype}];

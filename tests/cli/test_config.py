@@ -18,7 +18,7 @@ def losses(run):
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--optimizer", "aurora:pp_iterations=3+pp_beta=0.25", "--seed", 3],
+        ["--optimizer", "aurora:pp_iterations=3+balance=carried", "--seed", 3],
         ["--optimizer", "riemannian-aurora", "--kv-heads", 1],
         ["--optimizer", "muon:polar=keller-jordan-5", "--clip", 0.5, "--accumulate", 2],
         ["--optimizer", "u-normuon", "--dtype", "bf16"],

@@ -21,7 +21,7 @@ def going_on(run):
     return ["--resume"] if run.is_dir() else []
 
 
-@pytest.mark.parametrize("optimizer", ["aurora", "normuon", "adamw"])
+@pytest.mark.parametrize("optimizer", ["aurora", "aurora:balance=carried", "normuon", "adamw"])
 def test_a_run_killed_again_and_again_ends_bit_for_bit_the_same(text, tmp_path, optimizer):
     whole = uninterrupted(text, tmp_path, "--optimizer", optimizer)
     killed = tmp_path / "killed"
@@ -129,7 +129,7 @@ def test_resume_may_change_steps_intervals_and_keep(text, tmp_path):
         (["--batch", 2], "train.batch"),
         (["--optimizer", "muon"], "optim.optimizer"),
         (["--adamw-lr", 0.001], "adamw.lr"),
-        (["--set", "optim.pp_beta=0.25"], "optim.pp_beta"),
+        (["--set", "optim.pp_iterations=3"], "optim.pp_iterations"),
     ],
 )
 def test_resume_refuses_another_configuration_and_names_the_key(run, flags, key):

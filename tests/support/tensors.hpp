@@ -4,6 +4,8 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <array>
+#include <cctype>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -58,9 +60,20 @@ inline ::testing::AssertionResult close_tensors(const torch::Tensor& actual, con
 /// A rule's name and the type of the parameters, for parameterised tests.
 using RuleAndType = std::tuple<std::string_view, torch::ScalarType>;
 
+/// The six, and those of Aurora's variants that keep a state or need none.
+inline constexpr std::array<std::string_view, 8> kTestedRules = {"adamw",
+                                                                 "muon",
+                                                                 "normuon",
+                                                                 "u-normuon",
+                                                                 "aurora",
+                                                                 "riemannian-aurora",
+                                                                 "aurora:balance=carried+sides=longer",
+                                                                 "aurora:balance=release"};
+
 inline std::string text_of(const ::testing::TestParamInfo<RuleAndType>& test) {
   std::string text = std::string(std::get<0>(test.param)) + "_" + c10::toString(std::get<1>(test.param));
-  std::replace(text.begin(), text.end(), '-', '_');
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
   return text;
 }
 

@@ -41,7 +41,7 @@ struct GroupOptions : torch::optim::OptimizerCloneableOptions<GroupOptions> {
 struct ParameterState : torch::optim::OptimizerCloneableParamState<ParameterState> {
   std::int64_t step = 0;                               // steps that changed this parameter
   torch::Tensor momentum_buffer, exp_avg, exp_avg_sq;  // of the parameter's shape
-  torch::Tensor row_state;                             // [rows of all matrices of the parameter, 1]
+  torch::Tensor row_state;                             // [sum of row_state_size of its matrices, 1]
   void serialize(torch::serialize::InputArchive& archive) override;
   void serialize(torch::serialize::OutputArchive& archive) const override;
 };
