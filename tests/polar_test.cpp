@@ -32,7 +32,7 @@ Matrix polar_of(const Matrix& g, DType dtype, const PolarSchedule& schedule = kE
 /// multiplied by condition^2: in float32 for condition numbers up to 32, beyond in float64.
 double exact_bound(DType dtype, Index n, double condition) {
   if (dtype == DType::f64) return 8 * static_cast<double>(n) * 0x1p-53 * condition;
-  const double precision = condition <= 50 ? 0x1p-24 : 0x1p-53;
+  const double precision = condition <= 32 ? 0x1p-24 : 0x1p-53;
   return 16 * 0x1p-24 + precision * condition * condition;
 }
 
