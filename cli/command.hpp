@@ -10,7 +10,7 @@
 namespace aurora::cli {
 
 /// What the command returns to the shell.
-enum ExitCode : int { kGood = 0, kFailed = 1, kUsage = 2, kDiverged = 3, kStopped = 130 };
+inline constexpr int kGood = 0, kFailed = 1, kUsage = 2, kDiverged = 3, kStopped = 130;
 
 /// Runs a subcommand whose flags have been read; returns an exit code.
 using Command = std::function<int()>;

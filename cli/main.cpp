@@ -75,7 +75,7 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
   if (!unexpected.empty()) {
     return fmt::format("unexpected argument '{}' (--help lists the flags)", unexpected.front());
   }
-  const std::string message = first_line(error.what());
+  std::string message = first_line(error.what());
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
     const std::string flag = message.substr(0, message.find(':'));
     return message.find("received") == std::string::npos ? fmt::format("{} needs a value", flag)

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <csignal>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "evaluate.hpp"
@@ -11,6 +12,7 @@
 #include "run_folder.hpp"
 #include "run_log.hpp"
 #include "run_summary.hpp"
+#include "safetensors.hpp"
 #include "schedule.hpp"
 #include "support/temporary_folder.hpp"
 #include "train.hpp"
@@ -138,6 +140,25 @@ TEST_F(TrainingRun, WarmsUpEveryLearningRateByOneFactor) {
     EXPECT_NEAR(steps[static_cast<std::size_t>(i)]["matrix_lr"].get<double>(), 0.02 * factor, 1e-15);
     EXPECT_NEAR(steps[static_cast<std::size_t>(i)]["adamw_lr"].get<double>(), 3e-3 * factor, 1e-15);
   }
+}
+
+TEST_F(TrainingRun, ClipsTheGradientBeforeTheMomentum) {
+  TrainConfig clipped = config("muon");
+  clipped.steps = 1;
+  clipped.clip = 0.01;
+  const RunResult result = run(clipped, "run");
+  EXPECT_GT(records("run", "train")[0]["grad_norm"], 0.1) << "the log has the norm as it was";
+  // After one step momentum_buffer is 0.05 g and exp_avg 0.1 g.
+  double squares = 0;
+  const SafetensorsFile file(result.checkpoint / "optimizer.safetensors");
+  for (const TensorEntry& tensor : file.tensors()) {
+    if (tensor.name.ends_with("exp_avg_sq")) continue;
+    const double share = tensor.name.ends_with("momentum_buffer") ? 0.05 : 0.1;
+    std::vector<float> values(tensor.bytes.size() / sizeof(float));
+    std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+    for (const float value : values) squares += std::pow(value / share, 2);
+  }
+  EXPECT_NEAR(std::sqrt(squares), 0.01, 1e-5 * 0.01);
 }
 
 TEST_F(TrainingRun, IsTheSameForTheSameSeedAndAnotherForAnother) {

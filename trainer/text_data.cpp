@@ -135,11 +135,12 @@ Index scaled(std::uint64_t bits, Index limit) {
   return static_cast<Index>(Wide{bits} * static_cast<std::uint64_t>(limit) >> 64);
 }
 
-void check_size(const std::string& what, Index available, Index needed) {
+void check_size(const std::string& what, const std::vector<std::string>& paths, Index available,
+                Index needed) {
   if (available >= needed) return;
-  throw std::invalid_argument("the " + what + " text has " + std::to_string(available) +
-                              " bytes, needed are " + std::to_string(needed) +
-                              "; give more text or a smaller model.context");
+  throw std::invalid_argument(paths.front() + (paths.size() > 1 ? " and others" : "") + ": the " + what +
+                              " text has " + std::to_string(available) + " bytes, needed are " +
+                              std::to_string(needed) + "; give more text or a smaller model.context");
 }
 
 }  // namespace
@@ -188,8 +189,8 @@ TextData::TextData(const std::vector<std::string>& data, const std::vector<std::
     summary.training_bytes = impl_->training.size();
   }
   summary.validation_bytes = impl_->validation.size() - impl_->validation_begin;
-  if (!data.empty()) check_size("training", summary.training_bytes, needed_bytes);
-  check_size("validation", summary.validation_bytes, needed_bytes);
+  if (!data.empty()) check_size("training", data, summary.training_bytes, needed_bytes);
+  check_size("validation", validation.empty() ? data : validation, summary.validation_bytes, needed_bytes);
 }
 
 TextData::~TextData() = default;

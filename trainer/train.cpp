@@ -86,6 +86,11 @@ class Run {
         optimizer_(model_, rule_, config.adamw),
         backend_(make_cpu_backend()) {
     backend_->set_threads(at::get_num_threads());
+    const Index bytes = data_.summary().training_bytes, needed = config.batch * config.model.context + 1;
+    if (bytes < needed)
+      throw std::invalid_argument(config.data.front() + ": the training text has " + std::to_string(bytes) +
+                                  " bytes, one batch needs " + std::to_string(needed) +
+                                  "; give more text, or a smaller train.batch or model.context");
     for (const auto& group : optimizer_.param_groups()) base_lr_.push_back(group.options().get_lr());
     const Index count = data_.validation_sequences(
         config.model.context, std::max<Index>(1, kValidationTokens / config.model.context),
@@ -144,8 +149,9 @@ std::optional<RunResult> Run::open(const fs::path& folder, FolderMode mode) {
   lock_ = std::make_unique<LockFile>(folder);
   require_mode(folder, mode);
   // Without a checkpoint, going on is starting again.
-  const bool discard =
-      mode == FolderMode::overwrite || (mode == FolderMode::resume && checkpoints(folder).empty());
+  const bool starts_again = mode == FolderMode::resume && checkpoints(folder).empty();
+  if (starts_again && hooks_.notice)
+    hooks_.notice(folder.string() + " has no checkpoint yet: starting at step 0");
   if (starts_again || mode == FolderMode::overwrite) remove_run(folder);
   remove_unfinished(folder);
 

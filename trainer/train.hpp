@@ -13,9 +13,9 @@ namespace aurora::trainer {
 struct Progress {
   Index step = 0, steps = 0;
   double loss = 0, tokens_per_second = 0, seconds_left = 0;
-  double optimizer_share = 0;             // of the step time so far
-  double dead = 0, starved = 0;           // last neuron record; NaN before the first
-  double validation_loss = 0;             // NaN before the first evaluation
+  double optimizer_share = 0;    // of the step time so far
+  double dead = 0, starved = 0;  // last neuron record; NaN before the first
+  double validation_loss = 0;    // NaN before the first evaluation
 };
 
 enum class RunEnd : std::uint8_t { finished, already_finished, interrupted, diverged };
@@ -32,13 +32,14 @@ struct RunResult {
 struct TrainHooks {
   std::function<void(const Progress&)> progress;
   std::function<void(const std::string&)> notice;  // one-line messages for people
-  const std::atomic<bool>* stop = nullptr;         // set by a signal: finish the step, save, return interrupted
+  const std::atomic<bool>* stop = nullptr;  // set by a signal: finish the step, save, return interrupted
 };
 
 enum class FolderMode : std::uint8_t { fresh, resume, overwrite };
 
-/// Trains into `folder`: config.toml, log.jsonl, TensorBoard events, checkpoints, `last`; a lock file keeps a second writer out.
-/// With FolderMode::resume the run goes on from its newest whole checkpoint, bit for bit as if it had never stopped.
+/// Trains into `folder`: config.toml, log.jsonl, TensorBoard events, checkpoints, `last`; a lock file keeps a
+/// second writer out. With FolderMode::resume the run goes on from its newest whole checkpoint, bit for bit
+/// as if it had never stopped.
 RunResult train(const TrainConfig& config, const std::filesystem::path& folder, FolderMode mode,
                 const TrainHooks& hooks);
 
@@ -49,12 +50,14 @@ struct Evaluation {
   double loss, bits_per_byte;  // nats per token; bits per byte of text
   Index tokens;
 };
-/// CHECKPOINT is a checkpoint folder or a run folder. All of the text up to 2^27 tokens; of more, so many evenly spaced.
-Evaluation evaluate(const std::filesystem::path& checkpoint, const std::vector<std::string>& data, int threads);
+/// CHECKPOINT is a checkpoint folder or a run folder. All of the text up to 2^27 tokens; of more, so many
+/// evenly spaced.
+Evaluation evaluate(const std::filesystem::path& checkpoint, const std::vector<std::string>& data,
+                    int threads);
 
 /// Bytes generated after `prompt`; temperature 0 is greedy.
-std::string sample(const std::filesystem::path& checkpoint, const std::string& prompt, Index tokens, double temperature,
-                   std::uint64_t seed, int threads);
+std::string sample(const std::filesystem::path& checkpoint, const std::string& prompt, Index tokens,
+                   double temperature, std::uint64_t seed, int threads);
 
 /// Torch's version, compile flags and devices, for `aurora doctor`.
 std::string torch_description();

@@ -59,7 +59,8 @@ struct RiemannianOptions {
 /// aurora-release, for tall G; square and wide matrices get polar(G). G is first divided by |G|_F, because
 /// the published step U + 0.1 Z is proportional to the gradient. With r = n/m, three times:
 ///   S = sym(U'G);  q = diag(G U') - diag(U S U'), centred;
-///   (r I - P o P + reg I) lam = q by at most 20 conjugate gradient steps, P = U U', reg = max(0, max_i h_i^2
+///   (r I - P o P + reg I) lam = q by at most 20 conjugate gradient steps (fewer where the residual fell to
+///   1e-15), P = U U', reg = max(0, max_i h_i^2
 ///   - r + 1e-3), h_i = |u_i|^2;  S <- S - U' diag(lam) U;  Z = G - U S - diag(lam) U;  U <- U + 0.1 Z;
 ///   twice: rows of U to length sqrt(r), then U <- polar(U).
 void riemannian_polar(Backend& backend, ConstMatrixView gradient, const RiemannianOptions& options,

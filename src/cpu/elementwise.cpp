@@ -73,13 +73,13 @@ void for_each_line(const ConstMatrixView& view, Work&& work) {
 }
 
 template <class X, class Y>
-void axpby_line(double alpha_, const X* x, Index x_step, double beta_, Y* y, Index y_step, Index count) {
+void axpby_line(double scale_x, const X* x, Index x_step, double scale_y, Y* y, Index y_step, Index count) {
   using A = Arithmetic<X, Y>;
-  const A alpha = static_cast<A>(alpha_), beta = static_cast<A>(beta_);
+  const A alpha = static_cast<A>(scale_x), beta = static_cast<A>(scale_y);
   if (x_step == 1 && y_step == 1) {
-    if (beta_ == 0.0) {
+    if (scale_y == 0.0) {
       for (Index j = 0; j < count; ++j) y[j] = rounded<Y>(alpha * static_cast<A>(x[j]));
-    } else if (alpha_ == 0.0) {
+    } else if (scale_x == 0.0) {
       for (Index j = 0; j < count; ++j) y[j] = rounded<Y>(beta * static_cast<A>(y[j]));
     } else {
       for (Index j = 0; j < count; ++j)
@@ -88,8 +88,8 @@ void axpby_line(double alpha_, const X* x, Index x_step, double beta_, Y* y, Ind
     return;
   }
   for (Index j = 0; j < count; ++j) {
-    const A old = beta_ == 0.0 ? A{0} : beta * static_cast<A>(y[j * y_step]);
-    const A added = alpha_ == 0.0 ? A{0} : alpha * static_cast<A>(x[j * x_step]);
+    const A old = scale_y == 0.0 ? A{0} : beta * static_cast<A>(y[j * y_step]);
+    const A added = scale_x == 0.0 ? A{0} : alpha * static_cast<A>(x[j * x_step]);
     y[j * y_step] = rounded<Y>(added + old);
   }
 }

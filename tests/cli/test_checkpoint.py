@@ -2,10 +2,11 @@
 
 import json
 import math
+import subprocess
 
 import numpy
 import pytest
-from conftest import aurora, last_checkpoint, log_of, of_kind, trained, words
+from conftest import BINARY, aurora, last_checkpoint, log_of, of_kind, trained, words
 
 CONTEXT = 32
 
@@ -106,6 +107,16 @@ def logits(llama, tokens):
 
     with torch.no_grad():
         return llama(torch.tensor([list(tokens)])).logits[0].double().numpy()
+
+
+def test_transformers_computes_the_same_logits(exported, llama):
+    tool = BINARY.parent / "tests/checkpoint_logits"
+    for seed in range(3):
+        tokens = words(40, seed).encode()[:CONTEXT]
+        result = subprocess.run([tool, last_checkpoint(exported)], input=tokens, capture_output=True, check=True)
+        ours = numpy.frombuffer(result.stdout, numpy.float32).reshape(CONTEXT, 256)
+        numpy.testing.assert_allclose(ours, logits(llama, tokens), atol=1e-4)
+        assert numpy.ptp(ours) > 1
 
 
 def test_transformers_computes_the_same_loss(exported, llama, tmp_path):
