@@ -1,7 +1,7 @@
 .PHONY: build demo test bench format
 build:
 	scripts/setup
-	cmake --preset release >/dev/null && cmake --build --preset release
+	cmake --preset release >/dev/null && cmake --build --preset release --target aurora_cli
 demo: build
 	.venv/bin/python scripts/demo
 test:

@@ -135,22 +135,32 @@ Index scaled(std::uint64_t bits, Index limit) {
   return static_cast<Index>(Wide{bits} * static_cast<std::uint64_t>(limit) >> 64);
 }
 
-void check_size(const std::string& what, const std::vector<std::string>& paths, Index available,
-                Index needed) {
+/// Throws where a part of the text, from `paths`, is too short.
+void check_size(const std::string& paths, const std::string& what, Index available, Index needed) {
   if (available >= needed) return;
-  throw std::invalid_argument(paths.front() + (paths.size() > 1 ? " and others" : "") + ": the " + what +
-                              " text has " + std::to_string(available) + " bytes, needed are " +
-                              std::to_string(needed) + "; give more text or a smaller model.context");
+  throw std::invalid_argument(paths + ": the " + what + " text has " + std::to_string(available) +
+                              " bytes, needed are " + std::to_string(needed) +
+                              "; give more text or a smaller model.context");
 }
 
 }  // namespace
 
 struct TextData::Impl {
+  Impl(CorpusFiles for_training, CorpusFiles for_validation)
+      : training_files(std::move(for_training)), validation_files(std::move(for_validation)) {}
+
   CorpusFiles training_files, validation_files;
-  ByteStream training, validation;  // the same where validation is a part of the data
+  ByteStream training{{}}, validation{{}};
   Index validation_begin = 0;
   CorpusSummary summary;
+  std::string training_paths, validation_paths;  // for messages
 };
+
+namespace {
+std::string named(const std::vector<std::string>& paths) {
+  return paths.size() > 1 ? paths.front() + " and others" : paths.empty() ? "" : paths.front();
+}
+}  // namespace
 
 TextData::TextData(const std::vector<std::string>& data, const std::vector<std::string>& validation,
                    Index needed_bytes) {
@@ -161,8 +171,9 @@ TextData::TextData(const std::vector<std::string>& data, const std::vector<std::
   // First, so that what is named as both stays out of training.
   CorpusFiles validation_files = collector.collect(validation);
   CorpusFiles training_files = collector.collect(data);
-  impl_ = std::make_unique<Impl>(
-      Impl{std::move(training_files), std::move(validation_files), ByteStream({}), ByteStream({}), 0, {}});
+  impl_ = std::make_unique<Impl>(std::move(training_files), std::move(validation_files));
+  impl_->training_paths = named(data);
+  impl_->validation_paths = named(validation.empty() ? data : validation);
   impl_->training = ByteStream(impl_->training_files.texts);
   impl_->validation = validation.empty() ? impl_->training : ByteStream(impl_->validation_files.texts);
 
@@ -189,8 +200,8 @@ TextData::TextData(const std::vector<std::string>& data, const std::vector<std::
     summary.training_bytes = impl_->training.size();
   }
   summary.validation_bytes = impl_->validation.size() - impl_->validation_begin;
-  if (!data.empty()) check_size("training", data, summary.training_bytes, needed_bytes);
-  check_size("validation", validation.empty() ? data : validation, summary.validation_bytes, needed_bytes);
+  if (!data.empty()) check_size(impl_->training_paths, "training", summary.training_bytes, needed_bytes);
+  check_size(impl_->validation_paths, "validation", summary.validation_bytes, needed_bytes);
 }
 
 TextData::~TextData() = default;
@@ -200,7 +211,7 @@ const CorpusSummary& TextData::summary() const { return impl_->summary; }
 void TextData::training_sequences(std::uint64_t seed, Index first_sequence, Index count, Index context,
                                   std::span<std::int64_t> tokens) const {
   const Index length = context + 1;
-  check_size("training", summary().training_bytes, length);
+  check_size(impl_->training_paths, "training", summary().training_bytes, length);
   if (std::ssize(tokens) != count * length) {
     throw std::invalid_argument(
         "[aurora::trainer::training_sequences] Tokens do not fit: " + std::to_string(tokens.size()) +
@@ -218,7 +229,7 @@ Index TextData::validation_sequences(Index context, Index max_sequences,
                                      std::vector<std::int64_t>& tokens) const {
   const Index length = context + 1;
   const Index available = summary().validation_bytes;
-  check_size("validation", available, length);
+  check_size(impl_->validation_paths, "validation", available, length);
   const Index count = std::min(max_sequences, available / length);
   tokens.resize(static_cast<std::size_t>(count * length));
   for (Index i = 0; i < count; ++i) {
