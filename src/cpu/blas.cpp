@@ -130,7 +130,9 @@ Int gesdd(Index m, Index n, double* a, Index lda, double* s, double* u, Index ld
 
 // MKL asks this before it looks at what instructions the CPU has, and gives other makers' CPUs kernels of
 // half the width. Answering yes lets CPUID alone decide: docs/decisions/0002-mkl-on-other-cpus.md.
-extern "C" int mkl_serv_intel_cpu_true() { return 1; }
+// Hidden: the question that another MKL of the process asks is not ours to answer.
+extern "C" __attribute__((visibility("hidden"))) int mkl_serv_intel_cpu_true();
+int mkl_serv_intel_cpu_true() { return 1; }
 
 void set_threads(int threads) {
   mkl_set_dynamic(0);
