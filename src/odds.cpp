@@ -3,7 +3,8 @@
 namespace aurora {
 namespace {
 
-constexpr double kEven = 1e-6;  // a spread of rounding errors, not worth another evaluation
+constexpr double kProgress = 0.999;  // what an exact exchange of shares does not reach by rounding
+constexpr double kEven = 1e-6;       // a spread of rounding errors, not worth another evaluation
 
 /// The scales before the last step, to go back to when it made the rows less even.
 class Safeguard {
@@ -13,8 +14,8 @@ class Safeguard {
         d_(backend.scratch(rows, 1, 1, DType::f64)),
         h_(backend.scratch(rows, 1, 1, DType::f64)) {}
 
-  /// Whether the odds step that led to leverage h made the rows less even.
-  bool rejects(double spread) const { return after_odds_ && spread > kEven && spread >= spread_; }
+  /// Whether the odds step that led to this spread did not make the rows more even.
+  bool rejects(double spread) const { return after_odds_ && spread > kEven && spread > kProgress * spread_; }
 
   /// d <- odds step from d, remembered.
   void step(ConstMatrixView h, double spread, MatrixView d) {

@@ -15,9 +15,9 @@ enum class Sides : std::uint8_t { rows, longer };
 /// X, and d_i = 1 / |x_i| to begin with:
 ///   odds     d_i <- d_i sqrt(r / (1 - r) (1 - h_i) / h_i), the exact step of each row as if the others stood
 ///   still. A step
-///            after which the rows are less even is taken back for Tyler's d_i <- d_i sqrt(r / h_i), at the
-///            price of one evaluation more at the end. Rows of zeros and rows alone on their direction (h =
-///            1) are left out and r is the mean over the others, so rank-deficient matrices have a target
+///            after which the rows are not more even is taken back for Tyler's d_i <- d_i sqrt(r / h_i), at
+///            the price of one evaluation more at the end. Rows of zeros and rows alone on their direction (h
+///            = 1) are left out and r is the mean over the others, so rank-deficient matrices have a target
 ///            too.
 ///   release  aurora-release (tilde-research/aurora-release, src/aurora.py): K polar factors, d_i <- d_i (r /
 ///   h_i)^pp_beta between

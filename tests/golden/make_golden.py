@@ -125,7 +125,7 @@ def odds_balance(x, d, evaluations, schedule):
     before = None  # scales, leverage and spread before an odds step
 
     def worse(h):
-        return before is not None and spread(h) > 1e-6 and spread(h) >= before[2]
+        return before is not None and spread(h) > 1e-6 and spread(h) > 0.999 * before[2]
 
     for _ in range(evaluations - 1):
         h = row_squares(polar(d * x))
