@@ -19,6 +19,7 @@
 #include "command.hpp"
 #include "config.hpp"
 #include "progress.hpp"
+#include "run_summary.hpp"
 #include "terminal.hpp"
 
 namespace aurora::cli {
@@ -88,16 +89,6 @@ void set_by_flag(trainer::TrainConfig& config, std::string_view flag, std::strin
   }
 }
 
-/// Paths that mean the same from every folder, so that a run can be resumed from any.
-std::vector<std::string> absolute_paths(const std::vector<std::string>& paths) {
-  std::vector<std::string> absolute;
-  for (const auto& path : paths) {
-    absolute.push_back(
-        path == "-" || path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string());
-  }
-  return absolute;
-}
-
 std::pair<std::string, std::string> key_and_value(const std::string& setting) {
   const auto equals = setting.find('=');
   if (equals == std::string::npos)
@@ -121,8 +112,8 @@ trainer::TrainConfig resolved_config(const Flags& flags) {
     }
   }
   if (flags.preset) trainer::apply_preset(config, *flags.preset);
-  if (!flags.data.empty()) config.data = absolute_paths(flags.data);
-  if (!flags.validation.empty()) config.validation = absolute_paths(flags.validation);
+  if (!flags.data.empty()) config.data = trainer::absolute_paths(flags.data);
+  if (!flags.validation.empty()) config.validation = trainer::absolute_paths(flags.validation);
   if (flags.optimizer) set_by_flag(config, "--optimizer", "optim.optimizer", *flags.optimizer);
 
   bool heads = false, kv_heads = false;
@@ -167,19 +158,12 @@ std::string_view name(trainer::RunEnd end) {
 }
 
 void print_json(const trainer::RunResult& result, const std::filesystem::path& out) {
-  const nlohmann::ordered_json object = {{"end", name(result.end)},
-                                         {"steps", result.step},
-                                         {"val_loss", result.validation_loss},
-                                         {"bits_per_byte", result.bits_per_byte},
-                                         {"dead", result.dead},
-                                         {"starved", result.starved},
-                                         {"update_row_norm_cv", result.update_row_norm_cv},
-                                         {"tokens_per_second", result.tokens_per_second},
-                                         {"optimizer_share", result.optimizer_share},
-                                         {"seconds", result.seconds},
-                                         {"out", out.string()},
-                                         {"checkpoint", result.checkpoint.string()},
-                                         {"log", (out / "log.jsonl").string()}};
+  nlohmann::ordered_json object = {{"end", name(result.end)}};
+  object.update(trainer::summary_record(result));
+  object.erase("kind");
+  object.update({{"out", out.string()},
+                 {"checkpoint", result.checkpoint.string()},
+                 {"log", (out / "log.jsonl").string()}});
   fmt::print("{}\n", object.dump());
 }
 

@@ -14,6 +14,14 @@
 #include "text_data.hpp"
 
 namespace aurora::trainer {
+
+std::vector<std::string> absolute_paths(std::vector<std::string> paths) {
+  for (std::string& path : paths) {
+    if (path != "-" && !path.empty()) path = std::filesystem::absolute(path).lexically_normal().string();
+  }
+  return paths;
+}
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -146,10 +154,7 @@ bool read_text(std::vector<std::string>& field, const Paths& rule, std::string_v
     paths.emplace_back(text);
   }
   if (!keeps(paths, rule)) return false;
-  for (std::string& path : paths) {
-    if (path != "-") path = fs::absolute(path).lexically_normal().string();
-  }
-  field = std::move(paths);
+  field = absolute_paths(std::move(paths));
   return true;
 }
 

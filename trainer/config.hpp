@@ -49,6 +49,9 @@ struct TrainConfig {
   bool operator==(const TrainConfig&) const = default;
 };
 
+/// Paths that mean the same from every folder, so that a run can be resumed from any; "-" and "" stay.
+std::vector<std::string> absolute_paths(std::vector<std::string> paths);
+
 /// Sets model width, layers, heads, kv_heads, context, expansion, and the batch. Throws std::invalid_argument
 /// for a name that is not one of preset_names().
 void apply_preset(TrainConfig& config, std::string_view name);

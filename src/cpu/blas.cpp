@@ -9,6 +9,7 @@
 
 #include <limits>
 #include <string_view>
+#include <type_traits>
 
 #include "error.hpp"
 
@@ -23,108 +24,101 @@ Int narrow(Index value) {
 CBLAS_ORDER cblas(Order order) { return order == Order::row ? CblasRowMajor : CblasColMajor; }
 CBLAS_TRANSPOSE cblas(Op op) { return op == Op::none ? CblasNoTrans : CblasTrans; }
 
+/// The routine for T of a pair.
+template <class T, class Single, class Double>
+constexpr auto routine(Single single, Double twice) {
+  if constexpr (std::is_same_v<T, float>) {
+    return single;
+  } else {
+    return twice;
+  }
+}
+
 }  // namespace
 
-template <>
-void gemm(Order order, Op op_a, Op op_b, Index m, Index n, Index k, float alpha, const float* a, Index lda,
-          const float* b, Index ldb, float beta, float* c, Index ldc) {
-  cblas_sgemm(cblas(order), cblas(op_a), cblas(op_b), narrow(m), narrow(n), narrow(k), alpha, a, narrow(lda),
-              b, narrow(ldb), beta, c, narrow(ldc));
-}
-template <>
-void gemm(Order order, Op op_a, Op op_b, Index m, Index n, Index k, double alpha, const double* a, Index lda,
-          const double* b, Index ldb, double beta, double* c, Index ldc) {
-  cblas_dgemm(cblas(order), cblas(op_a), cblas(op_b), narrow(m), narrow(n), narrow(k), alpha, a, narrow(lda),
-              b, narrow(ldb), beta, c, narrow(ldc));
+template <class T>
+void gemm(Order order, Op op_a, Op op_b, Index m, Index n, Index k, T alpha, const T* a, Index lda,
+          const T* b, Index ldb, T beta, T* c, Index ldc) {
+  routine<T>(cblas_sgemm, cblas_dgemm)(cblas(order), cblas(op_a), cblas(op_b), narrow(m), narrow(n),
+                                       narrow(k), alpha, a, narrow(lda), b, narrow(ldb), beta, c,
+                                       narrow(ldc));
 }
 
-template <>
-void syrk(Order order, Op op, Index n, Index k, const float* a, Index lda, float* c, Index ldc) {
-  cblas_ssyrk(cblas(order), CblasUpper, cblas(op), narrow(n), narrow(k), 1.0F, a, narrow(lda), 0.0F, c,
-              narrow(ldc));
-}
-template <>
-void syrk(Order order, Op op, Index n, Index k, const double* a, Index lda, double* c, Index ldc) {
-  cblas_dsyrk(cblas(order), CblasUpper, cblas(op), narrow(n), narrow(k), 1.0, a, narrow(lda), 0.0, c,
-              narrow(ldc));
+template <class T>
+void syrk(Order order, Op op, Index n, Index k, const T* a, Index lda, T* c, Index ldc) {
+  routine<T>(cblas_ssyrk, cblas_dsyrk)(cblas(order), CblasUpper, cblas(op), narrow(n), narrow(k), T{1}, a,
+                                       narrow(lda), T{0}, c, narrow(ldc));
 }
 
+// Row-major x is x' by columns: x r^-1 is then r'^-1 x' from the left.
+template <class T>
+void trsm(Order order, Index m, Index n, const T* r, Index ldr, T* x, Index ldx) {
+  const bool columns = order == Order::column;
+  routine<T>(cblas_strsm, cblas_dtrsm)(
+      CblasColMajor, columns ? CblasRight : CblasLeft, CblasUpper, columns ? CblasNoTrans : CblasTrans,
+      CblasNonUnit, narrow(columns ? m : n), narrow(columns ? n : m), T{1}, r, narrow(ldr), x, narrow(ldx));
+}
+
+// LAPACKE's names may be macros with arguments, which have no address: one call for each type.
 #ifdef AURORA_BLAS_MKL
 #define AURORA_LAPACK(name) name##_
 #else
 #define AURORA_LAPACK(name) LAPACK_##name
 #endif
 
-template <>
-Int potrf(Index n, float* a, Index lda) {
+template <class T>
+Int potrf(Index n, T* a, Index lda) {
   const Int order = narrow(n), ld = narrow(lda);
   Int info = 0;
-  AURORA_LAPACK(spotrf)("U", &order, a, &ld, &info);
-  return info;
-}
-template <>
-Int potrf(Index n, double* a, Index lda) {
-  const Int order = narrow(n), ld = narrow(lda);
-  Int info = 0;
-  AURORA_LAPACK(dpotrf)("U", &order, a, &ld, &info);
+  if constexpr (std::is_same_v<T, float>) {
+    AURORA_LAPACK(spotrf)("U", &order, a, &ld, &info);
+  } else {
+    AURORA_LAPACK(dpotrf)("U", &order, a, &ld, &info);
+  }
   return info;
 }
 
-// Row-major x is x' by columns: x r^-1 is then r'^-1 x' from the left.
-template <>
-void trsm(Order order, Index m, Index n, const float* r, Index ldr, float* x, Index ldx) {
-  if (order == Order::column) {
-    cblas_strsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, narrow(m), narrow(n), 1.0F,
-                r, narrow(ldr), x, narrow(ldx));
-  } else {
-    cblas_strsm(CblasColMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, narrow(n), narrow(m), 1.0F, r,
-                narrow(ldr), x, narrow(ldx));
-  }
-}
-template <>
-void trsm(Order order, Index m, Index n, const double* r, Index ldr, double* x, Index ldx) {
-  if (order == Order::column) {
-    cblas_dtrsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, narrow(m), narrow(n), 1.0,
-                r, narrow(ldr), x, narrow(ldx));
-  } else {
-    cblas_dtrsm(CblasColMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, narrow(n), narrow(m), 1.0, r,
-                narrow(ldr), x, narrow(ldx));
-  }
-}
-
-template <>
-Int syevd(Index n, float* a, float* w, float* work, Index work_size, Int* iwork, Index iwork_size) {
+template <class T>
+Int syevd(Index n, T* a, T* w, T* work, Index work_size, Int* iwork, Index iwork_size) {
   const Int order = narrow(n), size = narrow(work_size), isize = narrow(iwork_size);
   Int info = 0;
-  AURORA_LAPACK(ssyevd)("V", "U", &order, a, &order, w, work, &size, iwork, &isize, &info);
-  return info;
-}
-template <>
-Int syevd(Index n, double* a, double* w, double* work, Index work_size, Int* iwork, Index iwork_size) {
-  const Int order = narrow(n), size = narrow(work_size), isize = narrow(iwork_size);
-  Int info = 0;
-  AURORA_LAPACK(dsyevd)("V", "U", &order, a, &order, w, work, &size, iwork, &isize, &info);
+  if constexpr (std::is_same_v<T, float>) {
+    AURORA_LAPACK(ssyevd)("V", "U", &order, a, &order, w, work, &size, iwork, &isize, &info);
+  } else {
+    AURORA_LAPACK(dsyevd)("V", "U", &order, a, &order, w, work, &size, iwork, &isize, &info);
+  }
   return info;
 }
 
-template <>
-Int gesdd(Index m, Index n, float* a, Index lda, float* s, float* u, Index ldu, float* vt, Index ldvt,
-          float* work, Index work_size, Int* iwork) {
+template <class T>
+Int gesdd(Index m, Index n, T* a, Index lda, T* s, T* u, Index ldu, T* vt, Index ldvt, T* work,
+          Index work_size, Int* iwork) {
   const Int rows = narrow(m), cols = narrow(n), a_ld = narrow(lda), u_ld = narrow(ldu), v_ld = narrow(ldvt),
             size = narrow(work_size);
   Int info = 0;
-  AURORA_LAPACK(sgesdd)("S", &rows, &cols, a, &a_ld, s, u, &u_ld, vt, &v_ld, work, &size, iwork, &info);
+  if constexpr (std::is_same_v<T, float>) {
+    AURORA_LAPACK(sgesdd)("S", &rows, &cols, a, &a_ld, s, u, &u_ld, vt, &v_ld, work, &size, iwork, &info);
+  } else {
+    AURORA_LAPACK(dgesdd)("S", &rows, &cols, a, &a_ld, s, u, &u_ld, vt, &v_ld, work, &size, iwork, &info);
+  }
   return info;
 }
-template <>
-Int gesdd(Index m, Index n, double* a, Index lda, double* s, double* u, Index ldu, double* vt, Index ldvt,
-          double* work, Index work_size, Int* iwork) {
-  const Int rows = narrow(m), cols = narrow(n), a_ld = narrow(lda), u_ld = narrow(ldu), v_ld = narrow(ldvt),
-            size = narrow(work_size);
-  Int info = 0;
-  AURORA_LAPACK(dgesdd)("S", &rows, &cols, a, &a_ld, s, u, &u_ld, vt, &v_ld, work, &size, iwork, &info);
-  return info;
-}
+
+template void gemm(Order, Op, Op, Index, Index, Index, float, const float*, Index, const float*, Index, float,
+                   float*, Index);
+template void syrk(Order, Op, Index, Index, const float*, Index, float*, Index);
+template void trsm(Order, Index, Index, const float*, Index, float*, Index);
+template Int potrf(Index, float*, Index);
+template Int syevd(Index, float*, float*, float*, Index, Int*, Index);
+template Int gesdd(Index, Index, float*, Index, float*, float*, Index, float*, Index, float*, Index, Int*);
+template void gemm(Order, Op, Op, Index, Index, Index, double, const double*, Index, const double*, Index,
+                   double, double*, Index);
+template void syrk(Order, Op, Index, Index, const double*, Index, double*, Index);
+template void trsm(Order, Index, Index, const double*, Index, double*, Index);
+template Int potrf(Index, double*, Index);
+template Int syevd(Index, double*, double*, double*, Index, Int*, Index);
+template Int gesdd(Index, Index, double*, Index, double*, double*, Index, double*, Index, double*, Index,
+                   Int*);
 
 #ifdef AURORA_BLAS_MKL
 

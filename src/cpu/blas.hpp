@@ -7,11 +7,7 @@
 // Typed calls into BLAS and LAPACK; the only part of the project that knows which library that is.
 namespace aurora::blas {
 
-#ifdef AURORA_BLAS_MKL
 using Int = int;  // lp64
-#else
-using Int = int;
-#endif
 
 enum class Order { row, column };
 enum class Op { none, transpose };
