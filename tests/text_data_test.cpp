@@ -238,6 +238,18 @@ TEST(TextData, ASequenceDependsOnSeedAndNumberAlone) {
   EXPECT_THAT(numbered_bytes(4500), HasSubstr(text_of(std::span(whole).first(17))));
 }
 
+TEST(TextData, TheChecksumOfTheOrderFollowsSeedCountAndText) {
+  const TemporaryFolder folder;
+  const TextData data({folder.write("a", std::string(5000, 'a'))}, {}, 17);
+  const TextData longer({folder.write("b", std::string(6000, 'a'))}, {}, 17);
+  const std::string order = data.order_sha256(1, 100, 16);
+  EXPECT_EQ(order.size(), 64U);
+  EXPECT_EQ(data.order_sha256(1, 100, 16), order);
+  EXPECT_NE(data.order_sha256(2, 100, 16), order);
+  EXPECT_NE(data.order_sha256(1, 101, 16), order);
+  EXPECT_NE(longer.order_sha256(1, 100, 16), order);
+}
+
 TEST(TextData, SequencesBeginEverywhereInTheTrainingPartEquallyOften) {
   const TemporaryFolder folder;
   std::string text;

@@ -12,6 +12,7 @@ add_library(aurora_trainer_files STATIC
   ${CMAKE_CURRENT_LIST_DIR}/mapped_file.cpp
   ${CMAKE_CURRENT_LIST_DIR}/run_log.cpp
   ${CMAKE_CURRENT_LIST_DIR}/safetensors.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/sha256.cpp
   ${CMAKE_CURRENT_LIST_DIR}/text_data.cpp)
 target_include_directories(aurora_trainer_files PUBLIC ${CMAKE_CURRENT_LIST_DIR})
 target_link_libraries(aurora_trainer_files

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "model_size.hpp"
+#include "sha256.hpp"
 
 namespace aurora::trainer {
 namespace {
@@ -149,6 +150,13 @@ torch::Tensor next_byte_loss(Model& model, const torch::Tensor& tokens, bool bf1
   }
   const auto targets = tokens.narrow(1, 1, time).reshape(-1);
   return torch::nn::functional::cross_entropy(logits.to(torch::kFloat32), targets);
+}
+
+std::string weights_sha256(const Model& model) {
+  Sha256 hash;
+  for (const torch::Tensor& weight : model.parameters())
+    hash.add(std::span(static_cast<const std::byte*>(weight.const_data_ptr()), weight.nbytes()));
+  return hash.hexadecimal();
 }
 
 torch::Tensor token_tensor(std::span<const std::int64_t> tokens, Index count) {

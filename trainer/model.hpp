@@ -99,6 +99,9 @@ class Model : public torch::nn::Module {
 torch::Tensor next_byte_loss(Model& model, const torch::Tensor& tokens, bool bf16,
                              std::vector<torch::Tensor>* activations = nullptr);
 
+/// Of the bytes of all weights, in the order of the parameters.
+std::string weights_sha256(const Model& model);
+
 /// A view of `tokens` as [count, length] without a copy.
 torch::Tensor token_tensor(std::span<const std::int64_t> tokens, Index count);
 

@@ -46,7 +46,7 @@ bool for_each_record(const fs::path& file, const Use& use) {
 }
 
 bool belongs_to_a_step_after(const Json& record, std::int64_t last_step) {
-  if (record["kind"] == "summary") return true;
+  if (record["kind"] == "summary" || record["kind"] == "diverged") return true;
   const auto step = record.find("step");
   return step != record.end() && step->is_number_integer() && step->get<std::int64_t>() > last_step;
 }

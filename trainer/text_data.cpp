@@ -1,7 +1,5 @@
 #include "text_data.hpp"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -10,6 +8,7 @@
 #include <utility>
 
 #include "corpus_files.hpp"
+#include "sha256.hpp"
 
 namespace aurora::trainer {
 namespace {
@@ -18,28 +17,6 @@ using Bytes = std::span<const std::byte>;
 
 constexpr Index kDocumentsToSplitWhole = 20;
 constexpr std::byte kSeparator{0};
-
-class Sha256 {
- public:
-  Sha256() { check(EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr)); }
-  void add(Bytes bytes) { check(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size())); }
-  std::string hexadecimal() {
-    std::array<unsigned char, 32> digest{};
-    check(EVP_DigestFinal_ex(context_.get(), digest.data(), nullptr));
-    std::string text;
-    for (const unsigned char byte : digest) {
-      text += "0123456789abcdef"[byte >> 4];
-      text += "0123456789abcdef"[byte & 15];
-    }
-    return text;
-  }
-
- private:
-  static void check(int ok) {
-    if (ok != 1) throw std::runtime_error("[aurora::trainer::TextData] SHA-256 failed in libcrypto");
-  }
-  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_{EVP_MD_CTX_new(), EVP_MD_CTX_free};
-};
 
 /// Files seen as one run of bytes, one separator between two.
 class ByteStream {
@@ -149,6 +126,11 @@ struct TextData::Impl {
   Impl(CorpusFiles for_training, CorpusFiles for_validation)
       : training_files(std::move(for_training)), validation_files(std::move(for_validation)) {}
 
+  /// Where training sequence number i begins.
+  Index sequence_start(std::uint64_t seed, Index i, Index length) const {
+    return scaled(random_bits(seed, static_cast<std::uint64_t>(i)), summary.training_bytes - length + 1);
+  }
+
   CorpusFiles training_files, validation_files;
   ByteStream training{{}}, validation{{}};
   Index validation_begin = 0;
@@ -218,11 +200,19 @@ void TextData::training_sequences(std::uint64_t seed, Index first_sequence, Inde
         " for " + std::to_string(count) + "x" + std::to_string(length));
   }
   for (Index i = 0; i < count; ++i) {
-    const std::uint64_t bits = random_bits(seed, static_cast<std::uint64_t>(first_sequence + i));
     impl_->training.copy(
-        scaled(bits, summary().training_bytes - length + 1),
+        impl_->sequence_start(seed, first_sequence + i, length),
         tokens.subspan(static_cast<std::size_t>(i * length), static_cast<std::size_t>(length)));
   }
+}
+
+std::string TextData::order_sha256(std::uint64_t seed, Index count, Index context) const {
+  Sha256 hash;
+  for (Index i = 0; i < count; ++i) {
+    const Index start = impl_->sequence_start(seed, i, context + 1);
+    hash.add(std::as_bytes(std::span(&start, 1)));
+  }
+  return hash.hexadecimal();
 }
 
 Index TextData::validation_sequences(Index context, Index max_sequences,

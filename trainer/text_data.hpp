@@ -50,6 +50,10 @@ class TextData {
   void training_sequences(std::uint64_t seed, Index first_sequence, Index count, Index context,
                           std::span<std::int64_t> tokens) const;
 
+  /// Of where the first `count` training sequences begin: equal for runs that read the same text in the same
+  /// order.
+  std::string order_sha256(std::uint64_t seed, Index count, Index context) const;
+
   /// The fixed evaluation slice: sequences of context + 1 bytes evenly spaced over the validation part, not
   /// overlapping, at most max_sequences; returns how many, at least 1.
   Index validation_sequences(Index context, Index max_sequences, std::vector<std::int64_t>& tokens) const;

@@ -28,9 +28,10 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr double kNotDefined = std::numeric_limits<double>::quiet_NaN();
-constexpr Index kValidationTokens = 32768;  // at most, of each evaluation
-constexpr Index kDiagnosisTokens = 2048;    // of the batch that neuron activations come from
-constexpr Index kSkippedStepsEnd = 10;      // so many in a row end a run
+constexpr Index kValidationTokens = 32768;   // at most, of each evaluation
+constexpr Index kDiagnosisTokens = 2048;     // of the batch that neuron activations come from
+constexpr Index kHashedSequences = 1 << 16;  // the first, for the header's data_order_sha256
+constexpr Index kSkippedStepsEnd = 10;       // so many in a row end a run
 
 class Stopwatch {
  public:
@@ -83,6 +84,7 @@ class Run {
         rule_(rule_of(config)),
         data_(config.data, config.validation, config.model.context + 1),
         model_(config.model, config.seed),
+        initial_weights_sha256_(weights_sha256(model_)),
         optimizer_(model_, rule_, config.adamw),
         backend_(make_cpu_backend()) {
     backend_->set_threads(at::get_num_threads());
@@ -124,6 +126,7 @@ class Run {
   OptimizerOptions rule_;
   TextData data_;
   Model model_;
+  std::string initial_weights_sha256_;
   optim::SpectralOptimizer optimizer_;
   std::unique_ptr<Backend> backend_;
   std::vector<double> base_lr_;
@@ -188,24 +191,27 @@ std::optional<RunResult> Run::open(const fs::path& folder, FolderMode mode) {
 }
 
 void Run::write_header() {
-  log_->write({{"kind", "header"},
-               {"version", AURORA_VERSION},
-               {"optimizer", name(rule_)},
-               {"seed", config_.seed},
-               {"device", config_.device},
-               {"threads", at::get_num_threads()},
-               {"blas", blas_description()},
-               {"torch", TORCH_VERSION},
-               {"parameters", parameter_count(config_.model)},
-               {"tokens_per_step", tokens_per_step(config_)},
-               {"data",
-                {{"files", data_.summary().files},
-                 {"bytes", data_.summary().bytes},
-                 {"training_bytes", data_.summary().training_bytes},
-                 {"validation_bytes", data_.summary().validation_bytes},
-                 {"sha256", data_.summary().sha256}}},
-               {"started", utc_now()},
-               {"config", nested(settings(config_))}});
+  log_->write(
+      {{"kind", "header"},
+       {"version", AURORA_VERSION},
+       {"optimizer", name(rule_)},
+       {"seed", config_.seed},
+       {"device", config_.device},
+       {"threads", at::get_num_threads()},
+       {"blas", blas_description()},
+       {"torch", TORCH_VERSION},
+       {"parameters", parameter_count(config_.model)},
+       {"tokens_per_step", tokens_per_step(config_)},
+       {"data",
+        {{"files", data_.summary().files},
+         {"bytes", data_.summary().bytes},
+         {"training_bytes", data_.summary().training_bytes},
+         {"validation_bytes", data_.summary().validation_bytes},
+         {"sha256", data_.summary().sha256}}},
+       {"initial_weights_sha256", initial_weights_sha256_},
+       {"data_order_sha256", data_.order_sha256(config_.seed, kHashedSequences, config_.model.context)},
+       {"started", utc_now()},
+       {"config", nested(settings(config_))}});
 }
 
 RunResult Run::run() {
@@ -326,10 +332,10 @@ RunResult Run::end(RunEnd how, std::string message) {
   result.message = std::move(message);
   result.checkpoint = checkpoint_;
   result.seconds = seconds();
-  if (how == RunEnd::finished) {
-    log_->write(summary_record(result));
-    log_->sync();
-  }
+  if (how == RunEnd::finished) log_->write(summary_record(result));
+  if (how == RunEnd::diverged)
+    log_->write({{"kind", "diverged"}, {"step", result.step}, {"message", result.message}});
+  log_->sync();
   return result;
 }
 

@@ -23,6 +23,15 @@ def test_the_log_begins_with_a_header_and_ends_with_a_summary(run):
     assert [record["kind"] for record in records].count("header") == 1
 
 
+def test_runs_of_one_seed_begin_with_equal_weights_and_read_in_one_order(text, run, tmp_path):
+    muon = trained(text, tmp_path / "muon", "--optimizer", "muon", "--steps", 1)
+    other_seed = trained(text, tmp_path / "seed", "--seed", 1, "--steps", 1)
+    for key in ("initial_weights_sha256", "data_order_sha256"):
+        of = lambda folder: log_of(folder)[0][key]
+        assert len(of(run)) == 64
+        assert of(run) == of(muon) != of(other_seed)
+
+
 def test_every_step_is_there_once(run):
     steps = [record["step"] for record in of_kind(log_of(run), "train")]
     assert steps == list(range(1, 21))
