@@ -18,9 +18,13 @@ using Command = std::function<int()>;
 // Each adds one subcommand with its flags to `app`; when the user has chosen it, `chosen` is set to what runs
 // it.
 void add_train(CLI::App& app, Command& chosen);
+void add_compare(CLI::App& app, Command& chosen);
+void add_report(CLI::App& app, Command& chosen);
 void add_eval(CLI::App& app, Command& chosen);
 void add_sample(CLI::App& app, Command& chosen);
+void add_inspect(CLI::App& app, Command& chosen);
 void add_direction(CLI::App& app, Command& chosen);
+void add_bench(CLI::App& app, Command& chosen);
 void add_doctor(CLI::App& app, Command& chosen);
 
 /// Name and version of the command, the BLAS with its kernel, torch.
@@ -28,6 +32,9 @@ std::string version_text();
 
 /// The part before the first newline.
 std::string first_line(std::string_view text);
+
+/// Text from files, which may hold anything: control characters, and bytes that are no UTF-8, as \xNN.
+std::string printable(std::string_view text);
 
 /// An integer between least and most. Throws std::invalid_argument that names the flag, the value and the
 /// bounds.

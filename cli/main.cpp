@@ -21,6 +21,21 @@ namespace aurora::cli {
 
 std::string first_line(std::string_view text) { return std::string(text.substr(0, text.find('\n'))); }
 
+std::string printable(std::string_view text) {
+  const bool utf8 = trainer::is_utf8(text, false);
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool shown = byte >= 0x20 && byte != 0x7f && (utf8 || byte < 0x80);
+    if (shown) {
+      out += c;
+    } else {
+      out += fmt::format("\\x{:02x}", byte);
+    }
+  }
+  return out;
+}
+
 long long integer(const std::string& flag, const std::string& text, long long least, long long most) {
   long long value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -96,22 +111,6 @@ std::string unknown_subcommand(const CLI::App& app, int argc, char** argv) {
                      nearest(argv[1], names));
 }
 
-/// Names from files may hold anything: control characters, and bytes that are no UTF-8, as \xNN.
-std::string printable(std::string_view text) {
-  const bool utf8 = trainer::is_utf8(text, false);
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool shown = byte >= 0x20 && byte != 0x7f && (utf8 || byte < 0x80);
-    if (shown) {
-      out += c;
-    } else {
-      out += fmt::format("\\x{:02x}", byte);
-    }
-  }
-  return out;
-}
-
 int report_error(std::string_view where, std::string_view message, int code) {
   fmt::print(stderr, "{}: {}\n", where, printable(first_line(message)));
   return code;
@@ -125,9 +124,13 @@ int run_command(int argc, char** argv) {
   bool version = false;
   app.add_flag("--version", version, "version, BLAS and its kernel, torch");
   add_train(app, chosen);
+  add_compare(app, chosen);
+  add_report(app, chosen);
   add_eval(app, chosen);
   add_sample(app, chosen);
+  add_inspect(app, chosen);
   add_direction(app, chosen);
+  add_bench(app, chosen);
   add_doctor(app, chosen);
 
   if (const auto message = unknown_subcommand(app, argc, argv); !message.empty()) {
@@ -147,7 +150,9 @@ int run_command(int argc, char** argv) {
     return kGood;
   }
   if (!chosen) {
-    return report_error("aurora", "name a command: train, eval, sample, direction or doctor (aurora --help)",
+    return report_error("aurora",
+                        "name a command: train, compare, report, eval, sample, inspect, direction, bench or "
+                        "doctor (aurora --help)",
                         kUsage);
   }
   try {

@@ -53,10 +53,15 @@ void ProgressLine::clear() {
 }
 
 void ProgressLine::show(const trainer::Progress& progress) {
+  const double share =
+      static_cast<double>(progress.step) / static_cast<double>(std::max<Index>(progress.steps, 1));
+  show(share, progress_text(progress));
+}
+
+void ProgressLine::show(double share, const std::string& text) {
   if (quiet_) return;
   const auto now = Clock::now();
-  if (now < next_ && progress.step < progress.steps) return;
-  const std::string text = progress_text(progress);
+  if (now < next_ && share < 1) return;
   if (!moving_) {
     next_ = now + kLineInterval;
     fmt::print(stream_, "{}\n", text);
@@ -64,8 +69,6 @@ void ProgressLine::show(const trainer::Progress& progress) {
   }
   next_ = now + kMovingInterval;
   const int columns = terminal_columns(stream_) - 1;
-  const double share =
-      static_cast<double>(progress.step) / static_cast<double>(std::max<Index>(progress.steps, 1));
   std::string bar = progress_bar(share, columns - static_cast<int>(text.size()) - 1);
   clear();
   if (!bar.empty()) fmt::print(stream_, "{}{}{} ", color_ ? "\x1b[36m" : "", bar, color_ ? "\x1b[0m" : "");

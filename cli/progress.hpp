@@ -8,7 +8,7 @@
 
 namespace aurora::cli {
 
-/// Progress of a run: one moving line on a terminal, else a line every few seconds and after the last step.
+/// Progress of long work: one moving line on a terminal, else a line every few seconds and at the end.
 class ProgressLine {
  public:
   ProgressLine(std::FILE* stream, bool quiet);
@@ -17,6 +17,8 @@ class ProgressLine {
   ~ProgressLine();
 
   void show(const trainer::Progress& progress);
+  /// `text` with a bar for `share`, in [0, 1]; 1 is shown whatever the time since the line before.
+  void show(double share, const std::string& text);
   /// A line of its own, above the moving one.
   void notice(const std::string& text);
 

@@ -10,6 +10,8 @@ bool is_terminal(std::FILE* stream);
 
 /// Columns of the terminal behind `stream`; 80 where that is unknown.
 int terminal_columns(std::FILE* stream);
+/// Its rows; 24 where that is unknown.
+int terminal_rows(std::FILE* stream);
 
 /// Whether colours are welcome: a terminal that is not "dumb", and NO_COLOR unset or empty (no-color.org).
 bool wants_color(std::FILE* stream);

@@ -1,9 +1,14 @@
-# Defines aurora::libtorch from a PyTorch wheel: AURORA_TORCH_DIR, else .venv beside the project, else the Python in use.
+# Defines aurora::libtorch from a PyTorch wheel: AURORA_TORCH_DIR, else .venv beside the project, else the Python in use;
+# for a wheel of our own (SKBUILD) the Python that it is for.
 # Takes headers and libraries from the wheel's folder, because the wheel's own CMake package demands a CUDA toolkit where
 # the wheel was built with CUDA. Sets AURORA_TORCH_DIR and AURORA_TORCH_VERSION.
 set(AURORA_TORCH_DIR "" CACHE PATH "Folder of the torch Python package")
 find_program(AURORA_PYTHON NAMES python3)
-foreach(python ${CMAKE_SOURCE_DIR}/.venv/bin/python ${AURORA_PYTHON})
+set(pythons ${CMAKE_SOURCE_DIR}/.venv/bin/python ${AURORA_PYTHON})
+if(SKBUILD)
+  set(pythons ${AURORA_PYTHON})
+endif()
+foreach(python ${pythons})
   if(NOT AURORA_TORCH_DIR AND EXISTS ${python})
     execute_process(
       COMMAND ${python} -c "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"

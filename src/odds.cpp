@@ -46,16 +46,19 @@ void odds_balance(Backend& backend, ConstMatrixView X, int evaluations, const Po
                   MatrixView d, MatrixView U) {
   const ScratchFrame frame(backend);
   const MatrixView h = backend.scratch(X.rows, 1, 1, DType::f64);
+  ScaledFactors factors{backend.scratch(X.rows, X.cols, 1, X.dtype, layout_of(X)),
+                        backend.scratch(X.cols, X.cols, 1, X.dtype, Layout::column_major),
+                        backend.scratch(X.rows, 1, 1, DType::f64)};
   Safeguard safeguard(backend, X.rows);
   for (int k = 1; k < evaluations; ++k) {
-    scaled_leverage(backend, X, d, h);
+    scaled_leverage(backend, X, d, factors, h);
     const double spread = backend.spread(h, d);
     safeguard.rejects(spread) ? safeguard.retreat(d) : safeguard.step(h, spread, d);
   }
-  scaled_polar(backend, X, d, schedule, U, h);
+  scaled_polar(backend, X, d, schedule, factors, U, h);
   if (safeguard.rejects(backend.spread(h, d))) {
     safeguard.retreat(d);
-    scaled_polar(backend, X, d, schedule, U, h);
+    scaled_polar(backend, X, d, schedule, factors, U, h);
   }
 }
 

@@ -5,58 +5,75 @@
 #include <limits>
 
 #include "error.hpp"
+#include "halley.hpp"
 
 namespace aurora {
 namespace {
 
-/// Least eigenvalue of the Gram matrix, over the largest, that float32 resolves to 1e-4: condition numbers up
-/// to 32.
-constexpr double kSinglePrecisionLimit = 1e-3;
-
-/// U = X (X'X)^-1/2 with all arithmetic in `precision`, X = G / |G|_F, for one matrix. Returns false, and
-/// leaves U alone, where the smallest eigenvalue of X'X is below `least` of the largest.
-bool gram_polar(Backend& backend, ConstMatrixView G, DType precision, double least, double cut,
-                MatrixView U) {
+/// U = X (X'X)^-1/2 in float64, X = G / |G|_F.
+void eigen_polar(Backend& backend, ConstMatrixView G, double cut, MatrixView U) {
   const ScratchFrame frame(backend);
   const Index m = G.rows, n = G.cols;
-  const MatrixView X = backend.scratch(m, n, 1, precision, layout_of(G));
-  const MatrixView V = backend.scratch(n, n, 1, precision, Layout::column_major);
-  const MatrixView P = backend.scratch(n, n, 1, precision, Layout::column_major);
-  const MatrixView w = backend.scratch(n, 1, 1, precision);
+  const MatrixView X = backend.scratch(m, n, 1, DType::f64, layout_of(G));
+  const MatrixView V = backend.scratch(n, n, 1, DType::f64, Layout::column_major);
+  const MatrixView P = backend.scratch(n, n, 1, DType::f64, Layout::column_major);
+  const MatrixView w = backend.scratch(n, 1, 1, DType::f64);
   backend.normalize(G, X);
   backend.gram(X, V);
-  backend.symmetric_eigen(V, w);  // X'X = V diag(w) V'
-  if (least > 0 && !(backend.smallest(w) >= least * backend.largest(w))) return false;
+  backend.symmetric_eigen(V, w);                     // X'X = V diag(w) V'
   backend.power_scales(w, 1.0, 0.25, cut * cut, w);  // w^-1/4
   backend.scale_rows(w, transposed(V), transposed(V));
   backend.gram(transposed(V), P);  // (X'X)^-1/2
-  const MatrixView product = precision == U.dtype ? U : backend.scratch(m, n, 1, precision, layout_of(G));
+  const MatrixView product = U.dtype == DType::f64 ? U : backend.scratch(m, n, 1, DType::f64, layout_of(G));
   backend.multiply(1.0, X, P, 0.0, product);
-  if (precision != U.dtype) backend.axpby(1.0, product, 0.0, U);
-  return true;
+  if (U.dtype != DType::f64) backend.axpby(1.0, product, 0.0, U);
 }
 
-// The error is the squared condition number times the precision. Clearly tall matrices are often well
-// conditioned, and float32 costs half of float64; square ones hardly ever are.
-void exact_polar_f32(Backend& backend, ConstMatrixView G, double cut, MatrixView U) {
-  const bool clearly_tall = 2 * G.rows >= 3 * G.cols;
-  if (clearly_tall && gram_polar(backend, G, DType::f32, kSinglePrecisionLimit, cut, U)) return;
-  gram_polar(backend, G, DType::f64, 0.0, cut, U);
+/// U = polar(G) in float32. Returns false, and leaves U alone, where G is too ill-conditioned.
+bool halley_polar_f32(Backend& backend, ConstMatrixView G, MatrixView U) {
+  const ScratchFrame frame(backend);
+  const Index n = G.cols;
+  const MatrixView X = backend.scratch(G.rows, n, 1, DType::f32, layout_of(G));
+  const MatrixView R = backend.scratch(n, n, 1, DType::f32, Layout::column_major);
+  backend.normalize(G, X);
+  const double least = triangular_factor(backend, X, R);
+  if (least < kLeastGramEigenvalue) return false;
+  if (least >= kAccurateGramEigenvalue) {
+    const MatrixView T = backend.scratch(n, n, 1, DType::f32, Layout::column_major);
+    backend.axpby(1.0, R, 0.0, T);
+    return halley_polar(backend, X, R, T, U);
+  }
+  backend.divide_by_upper(R, X);
+  return product_polar(backend, X, R, U);
 }
 
 // A Gram matrix would square the condition number past float64: singular value decomposition.
-void exact_polar_f64(Backend& backend, ConstMatrixView G, double cut, MatrixView U) {
+void svd_polar(Backend& backend, ConstMatrixView G, double cut, MatrixView U) {
   const ScratchFrame frame(backend);
   const Index m = G.rows, n = G.cols;
   const MatrixView X = backend.scratch(m, n, 1, DType::f64, Layout::column_major);
   const MatrixView Q = backend.scratch(m, n, 1, DType::f64, Layout::column_major);
   const MatrixView V = backend.scratch(n, n, 1, DType::f64, Layout::row_major);
   const MatrixView s = backend.scratch(n, 1, 1, DType::f64);
+  const MatrixView product = U.dtype == DType::f64 ? U : backend.scratch(m, n, 1, DType::f64, layout_of(G));
   backend.normalize(G, X);
   backend.svd(X, Q, s, V);
   backend.power_scales(s, 1.0, 0.0, cut, s);  // 1 above the cut, 0 below
   backend.scale_rows(s, transposed(Q), transposed(Q));
-  backend.multiply(1.0, Q, transposed(V), 0.0, U);
+  backend.multiply(1.0, Q, transposed(V), 0.0, product);
+  if (U.dtype != DType::f64) backend.axpby(1.0, product, 0.0, U);
+}
+
+/// The one place that decides how an exact polar factor of one matrix is reached.
+void exact_polar(Backend& backend, ConstMatrixView G, const PolarSchedule& schedule, MatrixView U) {
+  const double cut = polar_cut(G);
+  const bool single = G.dtype == DType::f32;
+  if (schedule == kExactSvd || (schedule == kExact && !single)) return svd_polar(backend, G, cut, U);
+  // Square matrices are hardly ever well conditioned: trying would be a waste.
+  const bool clearly_tall = 2 * G.rows >= 3 * G.cols;
+  const bool try_halley = single && (schedule == kExactHalley || (schedule == kExact && clearly_tall));
+  if (try_halley && halley_polar_f32(backend, G, U)) return;
+  eigen_polar(backend, G, cut, U);
 }
 
 void iterate_polar(Backend& backend, ConstMatrixView G, const PolarSchedule& schedule, MatrixView U) {
@@ -100,11 +117,7 @@ void polar(Backend& backend, ConstMatrixView gradient, const PolarSchedule& sche
   const MatrixView U = tall(direction);
   if (!schedule.exact()) return iterate_polar(backend, G, schedule, U);
   if (!backend.all_finite(G)) fail("polar", "The gradient has an Inf or NaN: ", shape_text(gradient));
-  const double cut = polar_cut(G);
-  for (Index b = 0; b < G.batch; ++b) {
-    const auto exact_polar = G.dtype == DType::f32 ? exact_polar_f32 : exact_polar_f64;
-    exact_polar(backend, matrix_of(G, b), cut, matrix_of(U, b));
-  }
+  for (Index b = 0; b < G.batch; ++b) exact_polar(backend, matrix_of(G, b), schedule, matrix_of(U, b));
 }
 
 }  // namespace aurora

@@ -21,10 +21,20 @@ inline void require_matching(std::string_view where, const ConstMatrixView& grad
 /// d_i = 1 / |x_i|; 0 for a row of zeros, that is below 1e-30 of the longest.
 void inverse_row_norms(Backend& backend, ConstMatrixView X, MatrixView d);
 
-/// h_i = leverage of row i of diag(d) X.
-void scaled_leverage(Backend& backend, ConstMatrixView X, ConstMatrixView d, MatrixView h);
+/// diag(d) X = Q R with R upper triangular, kept for scales near d; of X's type.
+struct ScaledFactors {
+  MatrixView Q, R, d;
+  bool known = false;
+};
 
-/// U = polar(diag(d) X), h_i = |u_i|^2.
+/// h_i = leverage of row i of diag(d) X, and the factors it came from.
+void scaled_leverage(Backend& backend, ConstMatrixView X, ConstMatrixView d, ScaledFactors& factors,
+                     MatrixView h);
+
+/// U = polar(diag(d) X), h_i = |u_i|^2; from `factors` of other scales of the same rows where that is exact.
+void scaled_polar(Backend& backend, ConstMatrixView X, ConstMatrixView d, const PolarSchedule& schedule,
+                  const ScaledFactors& factors, MatrixView U, MatrixView h);
+/// The same from nothing.
 void scaled_polar(Backend& backend, ConstMatrixView X, ConstMatrixView d, const PolarSchedule& schedule,
                   MatrixView U, MatrixView h);
 

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "support/matchers.hpp"
+#include "support/tested_backend.hpp"
 
 namespace aurora::test {
 namespace {
@@ -40,7 +41,7 @@ class BackendPrimitive : public ::testing::TestWithParam<DType> {
   double bound(Index terms, double size) const {
     return static_cast<double>(terms + 4) * unit_roundoff(dtype()) * size;
   }
-  std::unique_ptr<Backend> backend_ = make_cpu_backend();
+  std::unique_ptr<Backend> backend_ = make_tested_backend();
 };
 INSTANTIATE_TEST_SUITE_P(Types, BackendPrimitive, ::testing::Values(DType::f32, DType::f64),
                          [](const auto& type) { return std::string(name(type.param)); });
@@ -82,7 +83,7 @@ TEST_P(BackendPrimitive, AxpbyOfAMatrixAndItselfIsInPlace) {
 
 TEST(Backend, AxpbyConvertsBetweenAllTypesToTheNearest) {
   Random random(4);
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   for (const DType from : {DType::f32, DType::f64, DType::bf16}) {
     for (const DType to : {DType::f32, DType::f64, DType::bf16}) {
       for (const Placement& placement : kPlacements) {
@@ -97,7 +98,7 @@ TEST(Backend, AxpbyConvertsBetweenAllTypesToTheNearest) {
 }
 
 TEST(Backend, Bf16TiesGoToTheEvenNeighbour) {
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   const Matrix ties{1, 4, 1, {1 + 0x1p-8, 1 + 0x3p-8, -1 - 0x1p-8, 1 + 0x1p-8 + 0x1p-20}};
   Stored y(Matrix{1, 4}, DType::bf16);
   backend->axpby(1.0, Stored(ties, DType::f32).cview(), 0.0, y.view());
@@ -158,7 +159,7 @@ TEST_P(BackendPrimitive, RowDotsSumInDouble) {
 }
 
 TEST(Backend, RowDotsOfFloatsDoNotCancelOrOverflow) {
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   const Stored x({2, 3, 1, {1e30, 1, -1e30, 4096.5, 1e-3, -4096.5}}, DType::f32);
   const Stored y({2, 3, 1, {1e30, 0.25, 1e30, 4096.5, 1, 4096.5}}, DType::f32);
   Stored d(Matrix{2, 1}, DType::f64);
@@ -168,7 +169,7 @@ TEST(Backend, RowDotsOfFloatsDoNotCancelOrOverflow) {
 }
 
 TEST(Backend, PowerScalesFollowTheirFormulaAboveTheCutAndAreZeroBelow) {
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   const Matrix h{5, 1, 2, {4, 1, 0, 1e-9, 0.25, 0, 0, 0, 0, 0}};
   Stored d(scaled(kNaN, h), DType::f64);
   backend->power_scales(Stored(h, DType::f64).cview(), 1.0, 0.5, 1e-6, d.view());
@@ -320,7 +321,7 @@ TEST_P(BackendPrimitive, SvdReassemblesTheMatrixFromOrthogonalVectorsAndDescendi
 
 TEST(Backend, AdamIsItsFormulaForEveryTypeOfWeightAndGradient) {
   Random random(12);
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   const AdamScalars a{.lr = 0.1,
                       .beta1 = 0.9,
                       .beta2 = 0.99,
@@ -357,7 +358,7 @@ TEST(Backend, AdamIsItsFormulaForEveryTypeOfWeightAndGradient) {
 }
 
 TEST(Backend, AllFiniteFindsASingleInfOrNaNAnywhereAndIgnoresPadding) {
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
     for (const Placement& placement : kPlacements) {
       Matrix x{7, 33, 2};
@@ -376,7 +377,7 @@ TEST(Backend, AllFiniteFindsASingleInfOrNaNAnywhereAndIgnoresPadding) {
 
 TEST(Backend, DownloadIsInRowMajorOrderMatrixAfterMatrix) {
   Random random(13);
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   const Matrix numbers = integers(random, 1, 24, -50, 50);
   const Matrix x{3, 4, 2, numbers.values};
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
@@ -389,14 +390,14 @@ TEST(Backend, DownloadIsInRowMajorOrderMatrixAfterMatrix) {
 }
 
 TEST(Backend, LargestIsTheLargestElementNotTheLargestMagnitude) {
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   for (const Placement& placement : kPlacements) {
     EXPECT_EQ(backend->largest(Stored({2, 2, 1, {-5, -1, -7, -2}}, DType::f64, placement).cview()), -1);
   }
 }
 
 TEST(Backend, ScratchBeginsAtMultiplesOf64BytesAndDoesNotOverlap) {
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   const ScratchFrame frame(*backend);
   std::vector<MatrixView> views;
   Index bytes = 0;
@@ -419,7 +420,7 @@ TEST(Backend, ScratchBeginsAtMultiplesOf64BytesAndDoesNotOverlap) {
 }
 
 TEST(Backend, ScratchOfAnEndedFrameIsUsedAgain) {
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   Index held = 0;
   for (int round = 0; round < 5; ++round) {
     const ScratchFrame outer(*backend);

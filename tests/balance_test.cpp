@@ -358,6 +358,109 @@ TEST(Odds, AtTwoEvaluationsAreMoreEvenThanTheRelease) {
   }
 }
 
+struct Family {
+  std::string name;
+  Matrix matrix;
+};
+
+/// Kinds of gradients: flat, power-law spectra with uneven rows, heavy tails, clusters, sparse sums.
+std::vector<Family> families(std::uint64_t seed, Index rows, Index cols) {
+  Random random(seed);
+  std::vector<double> power, root;
+  for (Index j = 1; j <= cols; ++j) {
+    power.push_back(1 / static_cast<double>(j));
+    root.push_back(std::sqrt(power.back()));
+  }
+  const Matrix rotation = orthonormal(random, cols, cols);
+  const auto turned = [&](const Matrix& x, const std::vector<double>& spectrum) {
+    return product(product(x, diagonal(spectrum)), rotation);
+  };
+  Matrix heavy = turned(gaussian(random, rows, cols), root), sparse{rows, 4 * rows};
+  for (Index i = 0; i < rows; ++i) {
+    const double length = std::abs(random.normal()) / std::hypot(random.normal(), random.normal(), 1e-3);
+    for (Index j = 0; j < cols; ++j) heavy(i, j) *= length;
+    const Index firing = 1 + static_cast<Index>(static_cast<double>(rows) * std::pow(random.uniform(), 4));
+    for (Index k = 0; k < firing; ++k) sparse(i, random.integer(0, 4 * rows - 1)) = random.normal();
+  }
+  return {{"gauss", gaussian(random, rows, cols)},
+          {"power and lognormal", turned(uneven_rows(random, rows, cols, 1), power)},
+          {"root and heavy", heavy},
+          {"clustered", turned(clustered(random, rows, cols, 8), root)},
+          {"sparse", product(sparse, turned(gaussian(random, 4 * rows, cols), root))}};
+}
+
+TEST(BalancedPolar, OfEveryFamilyAndAspectRatioIsOrthogonalAndMoreEvenThanTheReleaseAndAsAligned) {
+  for (const std::uint64_t seed : {31u, 32u}) {
+    for (const auto& [rows, cols] : {std::pair<Index, Index>{34, 32}, {48, 32}, {96, 32}, {160, 10}}) {
+      for (const auto& [name, g] : families(seed, rows, cols)) {
+        SCOPED_TRACE(::testing::Message() << name << " " << rows << "x" << cols << ", seed " << seed);
+        const Matrix release = balanced(g, {.balance = Balance::release}), odds = balanced(g, {}, DType::f32);
+        EXPECT_TRUE(semi_orthogonal(odds, 1e-4));
+        EXPECT_LE(variation(odds), 1.02 * variation(release) + 1e-6);
+        // Nearly square, an even U is far from G, and G's rounding errors move it.
+        const bool tall = 2 * rows >= 3 * cols;
+        EXPECT_GT(alignment(g, odds), 0.8 * alignment(g, release));
+        if (!tall) continue;
+        EXPECT_TRUE(close(odds, balanced(g), 2e-4));  // float32 is float64 but for rounding
+        EXPECT_TRUE(close(balanced(scaled(-3e-7, g), {}, DType::f32), scaled(-1, odds), 2e-4));
+        Matrix moved = g, expected = odds;
+        for (Index i = 0; i < rows; ++i) {
+          for (Index j = 0; j < cols; ++j) {
+            moved(i, j) = g(rows - 1 - i, j);
+            expected(i, j) = odds(rows - 1 - i, j);
+          }
+        }
+        EXPECT_TRUE(close(balanced(moved, {}, DType::f32), expected, 2e-4));
+      }
+    }
+  }
+}
+
+TEST(BalancedPolar, OfDuplicateRowsHasDuplicateRows) {
+  Random random(33);
+  Matrix g = uneven_rows(random, 60, 12, 1);
+  for (Index i = 0; i < 60; i += 3) {
+    for (Index j = 0; j < 12; ++j) g(i + 1, j) = 2 * g(i, j), g(i + 2, j) = -g(i, j);
+  }
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Matrix u = balanced(g, {.pp_iterations = 4}, dtype);
+    const double limit = dtype == DType::f32 ? 1e-5 : 1e-12;
+    EXPECT_TRUE(semi_orthogonal(u, limit));
+    for (Index i = 0; i < 60; i += 3) {
+      for (Index j = 0; j < 12; ++j) {
+        EXPECT_NEAR(u(i + 1, j), u(i, j), limit);
+        EXPECT_NEAR(u(i + 2, j), -u(i, j), limit);
+      }
+    }
+  }
+}
+
+TEST(BalancedPolar, OfMoreRowsThanASubspaceCanCarryStaysOrthogonalAndFinite) {
+  // 40 of 48 rows in 3 of 12 dimensions: there is no even U, the 8 others must span 9 dimensions.
+  Random random(34);
+  const Matrix few = product(gaussian(random, 40, 3), gaussian(random, 3, 12)),
+               rest = gaussian(random, 9, 12);
+  Matrix g{49, 12};
+  for (Index i = 0; i < 49; ++i) {
+    for (Index j = 0; j < 12; ++j) g(i, j) = i < 40 ? few(i, j) : rest(i - 40, j);
+  }
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    for (const int evaluations : {1, 2, 3, 10, 40}) {
+      SCOPED_TRACE(::testing::Message() << name(dtype) << ", " << evaluations << " evaluations");
+      const Matrix u = balanced(g, {.pp_iterations = evaluations}, dtype);
+      EXPECT_TRUE(semi_orthogonal(u, dtype == DType::f32 ? 1e-4 : 1e-10));
+    }
+  }
+}
+
+TEST(BalancedPolar, OfOneHugeRowIsThatOfTheSameRowSmall) {
+  Random random(35);
+  const Matrix g = gaussian(random, 40, 12);
+  Matrix huge = g;
+  for (Index j = 0; j < 12; ++j) huge(9, j) *= 1e6;
+  EXPECT_TRUE(close(balanced(huge, {}, DType::f32), balanced(g, {}, DType::f32), 1e-5));
+}
+
 TEST(Odds, AreNeverLessEvenThanTylersStepNearFewDirections) {
   for (const std::uint64_t seed : {1u, 2u, 3u, 4u}) {
     Random random(seed);

@@ -88,6 +88,7 @@ TEST(Config, EverySettingChangesTheConfigurationAndOnlyItself) {
                                                       {"train.diagnose_every", "6"},
                                                       {"train.save_every", "8"},
                                                       {"train.keep", "2"},
+                                                      {"train.save_momentum", "4"},
                                                       {"train.dtype", "bf16"},
                                                       {"optim.lr", "0.1"},
                                                       {"optim.momentum", "0.5"},

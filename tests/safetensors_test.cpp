@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "support/temporary_folder.hpp"
 
@@ -222,6 +224,69 @@ TEST(Safetensors, WhatIsNoFileIsRefusedByName) {
               HasSubstr("none: cannot be opened: No such file"));
   EXPECT_THAT(error_of<std::runtime_error>([&] { SafetensorsFile{folder.path()}; }),
               HasSubstr("Is a directory"));
+}
+
+TEST(Safetensors, EveryHalfPrecisionNumberIsReadExactly) {
+  std::vector<std::uint16_t> bits(65536);
+  for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<std::uint16_t>(i);
+  std::vector<double> f16(bits.size()), bf16(bits.size());
+  values_as_double({"x", "F16", {65536}, bytes_of(bits)}, 0, f16);
+  values_as_double({"x", "BF16", {65536}, bytes_of(bits)}, 0, bf16);
+  // The value of s eeee ffff: (-1)^s 1.f 2^(e - bias), without the 1 where e is 0.
+  const auto value = [](unsigned word, int fraction_bits, int bias) {
+    const auto fraction = static_cast<double>(word & ((1U << fraction_bits) - 1U));
+    const int exponent_bits = 15 - fraction_bits;
+    const int exponent = static_cast<int>((word >> fraction_bits) & ((1U << exponent_bits) - 1U));
+    const double sign = (word & 0x8000U) != 0 ? -1 : 1;
+    if (exponent == (1 << exponent_bits) - 1)
+      return fraction == 0 ? sign * std::numeric_limits<double>::infinity() : std::nan("");
+    const double significand = std::ldexp(fraction, -fraction_bits) + (exponent == 0 ? 0 : 1);
+    return sign * std::ldexp(significand, std::max(exponent, 1) - bias);
+  };
+  for (unsigned i = 0; i < bits.size(); ++i) {
+    for (const auto& [actual, expected] :
+         {std::pair(f16[i], value(i, 10, 15)), {bf16[i], value(i, 7, 127)}}) {
+      if (std::isnan(expected)) {
+        ASSERT_TRUE(std::isnan(actual)) << i;
+      } else {
+        ASSERT_EQ(std::bit_cast<std::uint64_t>(actual), std::bit_cast<std::uint64_t>(expected)) << i;
+      }
+    }
+  }
+}
+
+TEST(Safetensors, PartsOfATensorAreReadAsDouble) {
+  std::string bytes = "x";  // what follows is not aligned
+  for (const float number : {1.5F, -2.F, 0.1F})
+    bytes.append(reinterpret_cast<const char*>(&number), sizeof number);
+  const TensorEntry entry = {"x", "F32", {3}, std::as_bytes(std::span(bytes)).subspan(1)};
+  std::vector<double> two(2);
+  values_as_double(entry, 1, two);
+  EXPECT_THAT(two, ElementsAre(-2.0, double{0.1F}));
+  EXPECT_THAT(error_of<std::invalid_argument>([&] { values_as_double(entry, 2, two); }),
+              HasSubstr("x has 3 elements; there are no 2 from 2"));
+  EXPECT_THAT(error_of<std::invalid_argument>([&] { values_as_double(entry, -1, two); }),
+              HasSubstr("from -1"));
+  const std::vector<std::int32_t> integers = {1, 2};
+  EXPECT_THAT(error_of<std::invalid_argument>([&] {
+                values_as_double({"n", "I32", {2}, bytes_of(integers)}, 0, two);
+              }),
+              HasSubstr("n has dtype I32"));
+}
+
+TEST(Safetensors, ReleasedTensorsReadTheSameAgain) {
+  const TemporaryFolder folder;
+  std::vector<double> numbers(5000);
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<double>(i);
+  write_safetensors(folder / "file", std::vector<TensorEntry>{{"a", "F64", {5000}, bytes_of(numbers)},
+                                                              {"b", "F64", {5000}, bytes_of(numbers)}});
+  const SafetensorsFile file(folder / "file");
+  std::vector<double> read(numbers.size());
+  for (const char* name : {"a", "b", "a"}) {
+    values_as_double(*file.find(name), 0, read);
+    file.release(*file.find(name));
+    EXPECT_EQ(read, numbers);
+  }
 }
 
 TEST(Safetensors, TheWriterRefusesWhatTheReaderWould) {

@@ -175,6 +175,26 @@ fs::path save_checkpoint(const fs::path& folder, const TrainerState& state, cons
   return name;
 }
 
+void save_momentum(const fs::path& folder, Index step, const Model& model,
+                   optim::SpectralOptimizer& optimizer) {
+  NamedTensors tensors;
+  for (const auto& parameter : model.named_parameters()) {
+    const optim::ParameterState& state = optimizer.state_of(parameter.value());
+    const bool hidden = parameter.key().find("layers.") != std::string::npos && parameter.value().dim() == 2;
+    const auto& momentum = state.momentum_buffer.defined() ? state.momentum_buffer : state.exp_avg;
+    if (hidden && momentum.defined()) tensors[parameter.key()] = momentum;
+  }
+  const fs::path name = folder / momentum_name(step), temporary = name.string() + ".tmp";
+  try {
+    write_tensors(temporary, tensors);
+    atomic_rename(temporary, name);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw;
+  }
+}
+
 ModelConfig read_model_config(const fs::path& checkpoint) {
   const fs::path file = checkpoint / "config.json";
   const Json json = read_json(file);

@@ -25,6 +25,11 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& folder, const
                                       const Model& model, optim::SpectralOptimizer& optimizer,
                                       const OptimizerOptions& rule);
 
+/// Writes FOLDER/momentum-<step>.safetensors, whole or not at all: a tensor of each hidden matrix's momentum
+/// under the parameter's own name (exp_avg under AdamW).
+void save_momentum(const std::filesystem::path& folder, Index step, const Model& model,
+                   optim::SpectralOptimizer& optimizer);
+
 /// The shape of a checkpoint's model, from config.json. Throws std::runtime_error naming file, key and value.
 ModelConfig read_model_config(const std::filesystem::path& checkpoint);
 

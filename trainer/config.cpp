@@ -187,6 +187,8 @@ void for_each_field(Config& c, const Visit& visit) {
   visit("train.eval_every", c.eval_every, kEvery, "steps from evaluation to evaluation");
   visit("train.diagnose_every", c.diagnose_every, kEvery, "steps from neuron record to neuron record");
   visit("train.save_every", c.save_every, kEvery, "steps from checkpoint to checkpoint");
+  visit("train.save_momentum", c.save_momentum, Integers{0, 1'000'000'000},
+        "steps from file to file of the matrices' momentum; 0: none");
   visit("train.keep", c.keep, Integers{0, 1'000'000}, "newest checkpoints kept; 0: all");
   visit("train.dtype", c.dtype, OneOf{{"f32", "bf16"}}, "numbers of the forward pass");
   visit("train.device", c.device, OneOf{{"cpu"}}, "where to train");

@@ -43,6 +43,7 @@ struct TrainConfig {
   Index eval_every = 50;
   Index diagnose_every = 50;
   Index save_every = 500;
+  Index save_momentum = 0;    // steps from momentum file to momentum file; 0: none
   Index keep = 0;             // newest checkpoints kept; 0: all
   std::string dtype = "f32";  // of the forward pass: f32 or bf16
   std::string device = "cpu";

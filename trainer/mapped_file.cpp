@@ -49,6 +49,15 @@ MappedFile::MappedFile(const fs::path& file) {
 
 MappedFile::MappedFile(int descriptor, const fs::path& name) : bytes_(mapping(descriptor, name)) {}
 
+void MappedFile::release(std::span<const std::byte> part) const {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const auto start = static_cast<std::size_t>(part.data() - bytes_.data());  // the mapping begins with a page
+  const std::size_t begin = (start + page - 1) / page * page;
+  const std::size_t end = (start + part.size()) / page * page;
+  // Advice: where it fails, memory is only given back later.
+  if (begin < end) ::madvise(const_cast<std::byte*>(bytes_.data()) + begin, end - begin, MADV_DONTNEED);
+}
+
 MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }

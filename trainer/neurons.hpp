@@ -13,7 +13,6 @@
 namespace aurora::trainer {
 
 inline constexpr std::array<double, 2> kDeadThresholds = {0.01, 0.1};
-inline constexpr std::array<double, 7> kLeverageQuantiles = {0, 0.01, 0.1, 0.5, 0.9, 0.99, 1};
 
 /// RMS over all tokens of each neuron's SwiGLU output. activations: [.., neurons].
 std::vector<double> activation_rms(const torch::Tensor& activations);

@@ -12,22 +12,27 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The step of a checkpoint folder's name; nothing for other names.
-std::optional<Index> step_of(const fs::path& path) {
-  constexpr std::string_view prefix = "checkpoint-";
+/// The step in a name that `name_of` makes; nothing for other names.
+std::optional<Index> step_of(const fs::path& path, std::string (*name_of)(Index)) {
   const std::string name = path.filename().string();
-  if (!name.starts_with(prefix)) return {};
+  const auto digit = name.find_first_of("0123456789");
+  if (digit == std::string::npos) return {};
   Index step = 0;
-  const char* end = name.data() + name.size();
-  const auto [stop, error] = std::from_chars(name.data() + prefix.size(), end, step);
-  if (error != std::errc() || name != checkpoint_name(step)) return {};
+  const auto [stop, error] = std::from_chars(name.data() + digit, name.data() + name.size(), step);
+  if (error != std::errc() || name != name_of(step)) return {};
   return step;
+}
+
+/// At least six digits, so that names sort by step up to a million.
+std::string six_digits(Index step) {
+  const std::string digits = std::to_string(step);
+  return std::string(digits.size() < 6 ? 6 - digits.size() : 0, '0') + digits;
 }
 
 bool unfinished(const fs::path& path) {
   const std::string name = path.filename().string();
-  return (name.starts_with("checkpoint-") && name.ends_with(".tmp")) || name == "config.toml.tmp" ||
-         name == "log.jsonl.tmp" || name == "last.tmp";
+  return ((name.starts_with("checkpoint-") || name.starts_with("momentum-")) && name.ends_with(".tmp")) ||
+         name == "config.toml.tmp" || name == "log.jsonl.tmp" || name == "last.tmp";
 }
 
 std::vector<fs::path> entries(const fs::path& folder) {
@@ -37,15 +42,14 @@ std::vector<fs::path> entries(const fs::path& folder) {
 
 }  // namespace
 
-std::string checkpoint_name(Index step) {
-  const std::string digits = std::to_string(step);
-  return "checkpoint-" + std::string(digits.size() < 6 ? 6 - digits.size() : 0, '0') + digits;
-}
+std::string checkpoint_name(Index step) { return "checkpoint-" + six_digits(step); }
+std::string momentum_name(Index step) { return "momentum-" + six_digits(step) + ".safetensors"; }
 
 std::vector<fs::path> checkpoints(const fs::path& folder) {
   std::vector<std::pair<Index, fs::path>> found;
   for (const fs::path& path : entries(folder))
-    if (const auto step = step_of(path); step && fs::is_directory(path)) found.emplace_back(*step, path);
+    if (const auto step = step_of(path, checkpoint_name); step && fs::is_directory(path))
+      found.emplace_back(*step, path);
   std::sort(found.begin(), found.end());
   std::vector<fs::path> paths;
   for (auto& [step, path] : found) paths.push_back(std::move(path));
@@ -56,7 +60,7 @@ fs::path resolve_checkpoint(const fs::path& path) {
   if (fs::is_regular_file(path / "model.safetensors")) return path;
   std::ifstream last(path / "last");
   std::string name;
-  if (std::getline(last, name) && step_of(name) && name == fs::path(name).filename() &&
+  if (std::getline(last, name) && step_of(name, checkpoint_name) && name == fs::path(name).filename() &&
       fs::is_directory(path / name))
     return path / name;
   if (!fs::exists(path))
@@ -85,8 +89,9 @@ void require_same_run(const TrainConfig& config, const fs::path& folder) {
     if (checkpoints(folder).empty()) return;
     throw std::invalid_argument("cannot resume " + folder.string() + ": its config.toml is missing");
   }
-  constexpr std::array<std::string_view, 5> free = {"train.steps", "train.eval_every", "train.diagnose_every",
-                                                    "train.save_every", "train.keep"};
+  constexpr std::array<std::string_view, 6> free = {"train.steps",          "train.eval_every",
+                                                    "train.diagnose_every", "train.save_every",
+                                                    "train.save_momentum",  "train.keep"};
   std::map<std::string, std::string> now;
   for (const Setting& setting : settings(config)) now[setting.key] = setting.value;
   for (const Setting& before : settings(from_toml(folder / "config.toml"))) {
@@ -101,7 +106,8 @@ void remove_run(const fs::path& folder) {
   for (const fs::path& path : entries(folder)) {
     const std::string name = path.filename().string();
     if (name == "config.toml" || name == "log.jsonl" || name == "last" ||
-        name.starts_with("events.out.tfevents.") || step_of(path) || unfinished(path))
+        name.starts_with("events.out.tfevents.") || step_of(path, checkpoint_name) ||
+        step_of(path, momentum_name) || unfinished(path))
       fs::remove_all(path);
   }
 }

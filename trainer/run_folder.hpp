@@ -10,10 +10,12 @@
 
 namespace aurora::trainer {
 
-// Names inside a run folder: config.toml, log.jsonl, events.out.tfevents.*, checkpoint-000500/, last, lock. A
-// checkpoint is written as checkpoint-000500.tmp and renamed, so a folder of the plain name is always whole.
+// Names inside a run folder: config.toml, log.jsonl, events.out.tfevents.*, checkpoint-000500/,
+// momentum-000050.safetensors, last, lock. A checkpoint is written as checkpoint-000500.tmp and renamed, so a
+// folder of the plain name is always whole.
 
 std::string checkpoint_name(Index step);  // "checkpoint-000500"
+std::string momentum_name(Index step);    // "momentum-000050.safetensors"
 
 /// Whole checkpoints in the folder, oldest first.
 std::vector<std::filesystem::path> checkpoints(const std::filesystem::path& folder);

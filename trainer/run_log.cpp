@@ -27,9 +27,10 @@ namespace fs = std::filesystem;
   fail(file, std::string(what) + ": " + std::generic_category().message(error));
 }
 
-/// Calls use(line, record) for every whole line; returns whether a last line without an end was dropped.
-template <class Use>
-bool for_each_record(const fs::path& file, const Use& use) {
+/// Calls use(line, record) for every whole line, or bad(line, number) where it is no record; returns whether
+/// a last line without an end was dropped.
+template <class Use, class Bad>
+bool for_each_record(const fs::path& file, const Use& use, const Bad& bad) {
   std::ifstream in(file, std::ios::binary);
   if (!in) fail(file, "cannot be opened", errno);
   std::string line;
@@ -37,12 +38,20 @@ bool for_each_record(const fs::path& file, const Use& use) {
     if (in.eof()) return true;
     Json record = Json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!record.is_object() || !record.contains("kind") || !record["kind"].is_string()) {
-      fail(file, "line " + std::to_string(number) + " is no record: " + line.substr(0, 80));
+      bad(line, number);
+    } else {
+      use(line, std::move(record));
     }
-    use(line, std::move(record));
   }
   if (in.bad()) fail(file, "cannot be read");
   return false;
+}
+
+template <class Use>
+bool for_each_record(const fs::path& file, const Use& use) {
+  return for_each_record(file, use, [&](const std::string& line, std::int64_t number) {
+    fail(file, "line " + std::to_string(number) + " is no record: " + line.substr(0, 80));
+  });
 }
 
 bool belongs_to_a_step_after(const Json& record, std::int64_t last_step) {
@@ -155,6 +164,14 @@ LogContents read_log(const fs::path& file) {
   LogContents contents;
   contents.incomplete = for_each_record(
       file, [&](const std::string&, Json record) { contents.records.push_back(std::move(record)); });
+  return contents;
+}
+
+LogContents read_damaged_log(const fs::path& file) {
+  LogContents contents;
+  contents.incomplete = for_each_record(
+      file, [&](const std::string&, Json record) { contents.records.push_back(std::move(record)); },
+      [&](const std::string&, std::int64_t number) { contents.bad_lines.push_back(number); });
   return contents;
 }
 

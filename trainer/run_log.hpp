@@ -17,8 +17,8 @@ namespace aurora::trainer {
 class RunLog {
  public:
   /// Opens the log for appending. With resume_step, it is first cut back to the header and the records of
-  /// steps <= resume_step (a summary and a last line without an end are dropped) and the events are written
-  /// anew from it. The records of a step belong before its checkpoint, with sync() between them.
+  /// steps <= resume_step (a summary, a divergence and a last line without an end are dropped) and the events
+  /// are written anew from it. The records of a step belong before its checkpoint, with sync() between them.
   explicit RunLog(const std::filesystem::path& folder,
                   std::optional<std::int64_t> resume_step = std::nullopt);
   ~RunLog();
@@ -37,7 +37,11 @@ class RunLog {
 struct LogContents {
   std::vector<nlohmann::ordered_json> records;
   bool incomplete = false;
+  std::vector<std::int64_t> bad_lines;  // numbers of whole lines that are no record, from 1
 };
+/// Throws for a bad line.
 LogContents read_log(const std::filesystem::path& file);
+/// Leaves bad lines out.
+LogContents read_damaged_log(const std::filesystem::path& file);
 
 }  // namespace aurora::trainer

@@ -178,13 +178,67 @@ Index dtype_bytes(std::string_view dtype) {
   return 0;
 }
 
+namespace {
+
+double as_double(std::uint16_t bits, bool brain) {
+  if (brain) return static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16));
+  // A half's exponent and fraction in a float's place are 2^112 too small, subnormal ones included.
+  constexpr float kTwoTo112 = 5192296858534827628530496329220096.0F;
+  const auto magnitude = static_cast<std::uint32_t>(bits & 0x7FFFU) << 13;
+  const bool finite = (bits & 0x7C00U) != 0x7C00U;
+  const float value =
+      finite ? std::bit_cast<float>(magnitude) * kTwoTo112 : std::bit_cast<float>(magnitude | 0x7F800000U);
+  return static_cast<double>((bits & 0x8000U) != 0 ? -value : value);
+}
+
+/// The bytes need not be aligned.
+template <class T, class Convert>
+void convert(const std::byte* bytes, std::span<double> values, Convert&& to_double) {
+  for (double& value : values) {
+    T stored;
+    std::memcpy(&stored, bytes, sizeof stored);
+    value = to_double(stored);
+    bytes += sizeof stored;
+  }
+}
+
+}  // namespace
+
+bool is_floating(std::string_view dtype) {
+  return dtype == "F64" || dtype == "F32" || dtype == "F16" || dtype == "BF16";
+}
+
+void values_as_double(const TensorEntry& tensor, Index first, std::span<double> values) {
+  const Index element = dtype_bytes(tensor.dtype);
+  if (!is_floating(tensor.dtype)) {
+    throw std::invalid_argument("tensor " + tensor.name + " has dtype " + tensor.dtype +
+                                ", not F64, F32, F16 or BF16");
+  }
+  const Index count = std::ssize(tensor.bytes) / element;
+  if (first < 0 || first > count || std::ssize(values) > count - first) {
+    throw std::invalid_argument("tensor " + tensor.name + " has " + std::to_string(count) +
+                                " elements; there are no " + std::to_string(values.size()) + " from " +
+                                std::to_string(first));
+  }
+  const std::byte* bytes = tensor.bytes.data() + first * element;
+  if (tensor.dtype == "F64") {
+    if (!values.empty()) std::memcpy(values.data(), bytes, values.size_bytes());
+  } else if (tensor.dtype == "F32") {
+    convert<float>(bytes, values, [](float x) { return static_cast<double>(x); });
+  } else {
+    const bool brain = tensor.dtype == "BF16";
+    convert<std::uint16_t>(bytes, values, [brain](std::uint16_t x) { return as_double(x, brain); });
+  }
+}
+
 struct SafetensorsFile::Impl {
+  fs::path path;
   MappedFile file;
   std::vector<TensorEntry> tensors;
   std::map<std::string, std::string> metadata;
 };
 
-SafetensorsFile::SafetensorsFile(const fs::path& file) : impl_(new Impl{MappedFile(file), {}, {}}) {
+SafetensorsFile::SafetensorsFile(const fs::path& file) : impl_(new Impl{file, MappedFile(file), {}, {}}) {
   const std::span bytes = impl_->file.bytes();
   const auto fail = [&](const std::string& what) { throw std::runtime_error(file.string() + ": " + what); };
   std::uint64_t length = 0;
@@ -194,8 +248,8 @@ SafetensorsFile::SafetensorsFile(const fs::path& file) : impl_(new Impl{MappedFi
   std::memcpy(&length, bytes.data(), sizeof length);
   const std::span rest = bytes.subspan(sizeof length);
   if (length > kLargestHeader) {
-    fail("has a header of " + std::to_string(length) + " bytes; at most " + std::to_string(kLargestHeader) +
-         " are allowed");
+    fail("is no safetensors file: a header of " + std::to_string(length) + " bytes; at most " +
+         std::to_string(kLargestHeader) + " are allowed");
   }
   if (length > rest.size()) {
     fail("is cut off or no safetensors file: a header of " + std::to_string(length) + " bytes in a file of " +
@@ -219,6 +273,8 @@ SafetensorsFile::SafetensorsFile(const fs::path& file) : impl_(new Impl{MappedFi
 SafetensorsFile::~SafetensorsFile() = default;
 SafetensorsFile::SafetensorsFile(SafetensorsFile&&) noexcept = default;
 
+const fs::path& SafetensorsFile::path() const { return impl_->path; }
+
 const std::vector<TensorEntry>& SafetensorsFile::tensors() const { return impl_->tensors; }
 
 const TensorEntry* SafetensorsFile::find(std::string_view name) const {
@@ -228,6 +284,8 @@ const TensorEntry* SafetensorsFile::find(std::string_view name) const {
 }
 
 const std::map<std::string, std::string>& SafetensorsFile::metadata() const { return impl_->metadata; }
+
+void SafetensorsFile::release(const TensorEntry& tensor) const { impl_->file.release(tensor.bytes); }
 
 void write_safetensors(const fs::path& file, std::span<const TensorEntry> tensors,
                        const std::map<std::string, std::string>& metadata) {

@@ -29,9 +29,13 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::filesystem::path& file);
   ~SafetensorsFile();
   SafetensorsFile(SafetensorsFile&&) noexcept;
+  const std::filesystem::path& path() const;
   const std::vector<TensorEntry>& tensors() const;  // sorted by name
   const TensorEntry* find(std::string_view name) const;
   const std::map<std::string, std::string>& metadata() const;
+  /// Gives the memory of a tensor's pages back; the next look reads them from the file again. Of this file's
+  /// tensors only.
+  void release(const TensorEntry& tensor) const;
 
  private:
   struct Impl;
@@ -46,5 +50,11 @@ void write_safetensors(const std::filesystem::path& file, std::span<const Tensor
 
 /// Bytes per element of a safetensors dtype; 0 for an unknown one.
 Index dtype_bytes(std::string_view dtype);
+
+/// Whether values_as_double reads this dtype: F64, F32, F16, BF16.
+bool is_floating(std::string_view dtype);
+/// Elements first, first + 1, ... of a tensor in C order as double, exactly; as many as `values` has. Throws
+/// std::invalid_argument for a dtype that is not floating or elements that are not there.
+void values_as_double(const TensorEntry& tensor, Index first, std::span<double> values);
 
 }  // namespace aurora::trainer

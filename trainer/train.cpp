@@ -224,6 +224,8 @@ RunResult Run::run() {
                                        " steps in a row, until step " + std::to_string(state_.step));
     if (due(config_.eval_every, state_.step)) evaluate();
     if (due(config_.diagnose_every, state_.step)) look_at_neurons();
+    if (config_.save_momentum > 0 && due(config_.save_momentum, state_.step))
+      save_momentum(folder_, state_.step, model_, optimizer_);
     // A checkpoint of weights that lost their way would not be a good one.
     if (steps_left() == 0 && !std::isfinite(shown_.validation_loss))
       return end(RunEnd::diverged, "the validation loss after the last step is not finite");

@@ -74,8 +74,8 @@ class Backend {
   /// One step towards equal leverage h of the rows of diag(d) X, in place on d; h, d: rows x 1. Rows take
   /// part where d_i > 0 and h_i < 1 - 1e-6 (a row alone on its direction keeps leverage 1 whatever its
   /// scale); r is their mean leverage.
-  ///   odds   d_i <- d_i sqrt(r / (1 - r) (1 - h_i) / h_i), exact for each row as if the others stood still
-  ///   tyler  d_i <- d_i sqrt(r / h_i)
+  ///   odds   d_i <- d_i max(1/100, sqrt(r / (1 - r) (1 - h_i) / h_i)), exact for each row as if the others
+  ///   stood still tyler  d_i <- d_i sqrt(r / h_i)
   /// Then d is divided by its norm.
   virtual void odds_step(ConstMatrixView h, MatrixView d) = 0;
   virtual void tyler_step(ConstMatrixView h, MatrixView d) = 0;
@@ -103,11 +103,12 @@ class Backend {
   virtual void multiply(double alpha, ConstMatrixView a, ConstMatrixView b, double beta, MatrixView c) = 0;
   /// s = x'x, both triangles: cols x cols. All of one type.
   virtual void gram(ConstMatrixView x, MatrixView s) = 0;
-  /// s = r'r with r upper triangular, written over s (column-major; the lower triangle keeps what it held).
+  /// s = r'r with r upper triangular, written over s (column-major; the lower triangle becomes zero).
   /// One matrix. Returns the smallest diagonal element over the largest, or 0 where s is not positive
   /// definite to working precision; s is then undefined. Waits for the device.
   virtual double cholesky(MatrixView s) = 0;
-  /// x <- x r^-1 with r upper triangular (column-major).
+  /// x <- x r^-1 with r upper triangular (column-major), or the transpose of such a view. The other triangle
+  /// is not read.
   virtual void divide_by_upper(ConstMatrixView r, MatrixView x) = 0;
   /// s = V diag(w) V' with V orthogonal, w ascending (n x 1). `s` is symmetric and column-major on entry and
   /// holds V, an eigenvector per column, on return. Throws std::runtime_error when the iteration does not

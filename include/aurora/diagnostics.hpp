@@ -35,6 +35,8 @@ double starved_share(std::span<const double> leverage, double balanced, double t
 
 /// The q-quantile, 0 <= q <= 1, linear between order statistics (NumPy's default). Throws for no values.
 double quantile(std::span<const double> values, double q);
+/// The quantiles by which a distribution of leverage scores is shown.
+inline constexpr std::array<double, 7> kLeverageQuantiles = {0, 0.01, 0.1, 0.5, 0.9, 0.99, 1};
 
 struct OrthogonalityError {
   double max_abs;    // max |U'U - I| over the entries, Gram matrix of the short side

@@ -81,6 +81,11 @@ inline constexpr std::array<Quintic, 8> kPolarExpress = {{{8.2051, -22.9019, 16.
 
 /// The polar factor itself, to the resolution of the arithmetic. The default of every optimizer.
 inline constexpr PolarSchedule kExact{"exact", {}, 1.0};
+/// The ways to it that `exact` chooses between, for who wants one of them; see polar for what they cost and
+/// resolve.
+inline constexpr PolarSchedule kExactHalley{"exact-halley", {}, 1.0};
+inline constexpr PolarSchedule kExactEigen{"exact-eigen", {}, 1.0};
+inline constexpr PolarSchedule kExactSvd{"exact-svd", {}, 1.0};
 /// Keller Jordan's Muon (KellerJordan/Muon, torch.optim.Muon): singular values end in [0.68, 1.13].
 inline constexpr PolarSchedule kKellerJordan5{"keller-jordan-5", schedule_steps::kKellerJordan, 1.0};
 /// aurora-release of May 2026 and the modded-nanogpt baseline.
@@ -96,9 +101,9 @@ inline constexpr PolarSchedule kPolarExpress7{"polar-express-7",
                                               std::span(schedule_steps::kPolarExpress).first<7>(), 1.01};
 inline constexpr PolarSchedule kPolarExpress8{"polar-express-8", schedule_steps::kPolarExpress, 1.01};
 
-inline constexpr std::array kPolarSchedules = {kExact,         kKellerJordan5, kSimpleQuintic12,
-                                               kCans12,        kPolarExpress5, kPolarExpress6,
-                                               kPolarExpress7, kPolarExpress8};
+inline constexpr std::array kPolarSchedules = {
+    kExact,         kKellerJordan5, kSimpleQuintic12, kCans12,     kPolarExpress5, kPolarExpress6,
+    kPolarExpress7, kPolarExpress8, kExactHalley,     kExactEigen, kExactSvd};
 
 /// Singular values of an exact polar factor below this share of the largest are zero, not amplified noise:
 /// 2^-21 = 4.8e-7 for float32 input (four units in its last place, the resolution it was stored with),
@@ -108,14 +113,17 @@ double polar_cut(const ConstMatrixView& gradient);
 /// direction <- U V' where gradient = U S V' (thin; wide matrices through their transpose).
 /// polar(c G) = polar(G) for c > 0, polar(G') = polar(G)', polar(0) = 0. Shapes m x n, float32 or float64,
 /// equal types; the two may share memory. A schedule: each singular value goes through its steps. Exact:
-/// singular values at or below polar_cut give zero, and
-///   float64   goes through a singular value decomposition;
-///   float32   goes through the eigen-decomposition of its Gram matrix in float64, exact to rounding up to
-///             condition numbers of 1e5 and to 1e-4 at 1e6; where the matrix is clearly tall (2 rows >= 3
-///             cols) and its condition number kappa turns out to be at most 32, in float32 with an error of
-///             about kappa^2 2^-24, below 1e-4.
-/// Throws std::invalid_argument where shapes or types differ and, for the exact factor, where an element is
-/// not finite; under a schedule NaN goes through.
+/// singular values at or below polar_cut give zero, and `exact` takes
+///   exact-svd     for float64: a singular value decomposition, in float64;
+///   exact-halley  for clearly tall float32 (2 rows >= 3 cols) of a condition number kappa that turns out to
+///   be
+///                 at most 3000: Cholesky factors and the dynamically weighted Halley iteration, all in
+///                 float32, with an error below 1e-4 (2e-5 measured, and U'U = I to 1e-5);
+///   exact-eigen   for the other float32: the eigen-decomposition of the Gram matrix in float64, exact to
+///                 rounding up to condition numbers of 1e5 and to 1e-4 at 1e6.
+/// Where exact-halley is asked for and kappa is too large or the type is float64, exact-eigen takes its
+/// place. Throws std::invalid_argument where shapes or types differ and, for the exact factor, where an
+/// element is not finite; under a schedule NaN goes through.
 void polar(Backend& backend, ConstMatrixView gradient, const PolarSchedule& schedule, MatrixView direction);
 
 }  // namespace aurora

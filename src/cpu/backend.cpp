@@ -272,6 +272,7 @@ class CpuBackend final : public Backend {
         smallest = std::min(smallest, r[i * ld + i]);
         largest_value = std::max(largest_value, r[i * ld + i]);
       }
+      for (Index j = 0; j < s.rows; ++j) std::fill(r + j * ld + j + 1, r + j * ld + s.rows, T{0});
       ratio = static_cast<double>(smallest) / static_cast<double>(largest_value);
     });
     return ratio;
@@ -281,12 +282,15 @@ class CpuBackend final : public Backend {
     require(r.rows == x.cols && r.cols == x.cols && r.batch == x.batch, "divide_by_upper",
             "Shapes do not fit: ", r, x);
     require(r.dtype == x.dtype && r.dtype != DType::bf16, "divide_by_upper", "Types differ: ", r, x);
-    require_column_major("divide_by_upper", r);
+    const bool turned = r.row_stride != 1;
+    require_column_major("divide_by_upper", turned ? transposed(r) : r);
     use_threads();
-    const Operand R = operand(r), X = operand(x);
+    const blas::Op op = turned ? blas::Op::transpose : blas::Op::none;
+    const Operand R = operand(turned ? transposed(r) : r), X = operand(x);
     visit_float(x.dtype, [&]<class T>(T) {
       for (Index i = 0; i < x.batch; ++i) {
-        blas::trsm<T>(X.order, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i), X.leading);
+        blas::trsm<T>(X.order, op, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i),
+                      X.leading);
       }
     });
   }

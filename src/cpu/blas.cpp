@@ -52,11 +52,12 @@ void syrk(Order order, Op op, Index n, Index k, const T* a, Index lda, T* c, Ind
 
 // Row-major x is x' by columns: x r^-1 is then r'^-1 x' from the left.
 template <class T>
-void trsm(Order order, Index m, Index n, const T* r, Index ldr, T* x, Index ldx) {
+void trsm(Order order, Op op, Index m, Index n, const T* r, Index ldr, T* x, Index ldx) {
   const bool columns = order == Order::column;
-  routine<T>(cblas_strsm, cblas_dtrsm)(
-      CblasColMajor, columns ? CblasRight : CblasLeft, CblasUpper, columns ? CblasNoTrans : CblasTrans,
-      CblasNonUnit, narrow(columns ? m : n), narrow(columns ? n : m), T{1}, r, narrow(ldr), x, narrow(ldx));
+  routine<T>(cblas_strsm, cblas_dtrsm)(CblasColMajor, columns ? CblasRight : CblasLeft, CblasUpper,
+                                       columns == (op == Op::none) ? CblasNoTrans : CblasTrans, CblasNonUnit,
+                                       narrow(columns ? m : n), narrow(columns ? n : m), T{1}, r, narrow(ldr),
+                                       x, narrow(ldx));
 }
 
 // LAPACKE's names may be macros with arguments, which have no address: one call for each type.
@@ -107,14 +108,14 @@ Int gesdd(Index m, Index n, T* a, Index lda, T* s, T* u, Index ldu, T* vt, Index
 template void gemm(Order, Op, Op, Index, Index, Index, float, const float*, Index, const float*, Index, float,
                    float*, Index);
 template void syrk(Order, Op, Index, Index, const float*, Index, float*, Index);
-template void trsm(Order, Index, Index, const float*, Index, float*, Index);
+template void trsm(Order, Op, Index, Index, const float*, Index, float*, Index);
 template Int potrf(Index, float*, Index);
 template Int syevd(Index, float*, float*, float*, Index, Int*, Index);
 template Int gesdd(Index, Index, float*, Index, float*, float*, Index, float*, Index, float*, Index, Int*);
 template void gemm(Order, Op, Op, Index, Index, Index, double, const double*, Index, const double*, Index,
                    double, double*, Index);
 template void syrk(Order, Op, Index, Index, const double*, Index, double*, Index);
-template void trsm(Order, Index, Index, const double*, Index, double*, Index);
+template void trsm(Order, Op, Index, Index, const double*, Index, double*, Index);
 template Int potrf(Index, double*, Index);
 template Int syevd(Index, double*, double*, double*, Index, Int*, Index);
 template Int gesdd(Index, Index, double*, Index, double*, double*, Index, double*, Index, double*, Index,

@@ -24,9 +24,9 @@ void syrk(Order order, Op op, Index n, Index k, const T* a, Index lda, T* c, Ind
 template <class T>
 Int potrf(Index n, T* a, Index lda);
 
-/// x <- x r^-1 (m x n, r upper triangular, column-major).
+/// x <- x r^-1, or x r'^-1 with op transpose (m x n, r upper triangular, column-major).
 template <class T>
-void trsm(Order order, Index m, Index n, const T* r, Index ldr, T* x, Index ldx);
+void trsm(Order order, Op op, Index m, Index n, const T* r, Index ldr, T* x, Index ldx);
 
 /// Column-major symmetric a (upper triangle) -> eigenvectors in columns, eigenvalues ascending. Returns
 /// LAPACK's info.

@@ -126,6 +126,7 @@ void set_value(const MatrixView& vector, Index b, Index i, double value) {
 }
 
 constexpr double kAlone = 1 - 1e-6;  // leverage of a row that no scale can change
+constexpr double kLeastOdds = 1e-2;  // of a step: a leverage next to 1 is mostly rounding error
 
 bool takes_part(const ConstMatrixView& h, const ConstMatrixView& d, Index b, Index i) {
   return value_at(d, b, i) > 0 && value_at(h, b, i) > 0 && value_at(h, b, i) < kAlone;
@@ -290,8 +291,9 @@ void power_scales(ConstMatrixView h, double target, double exponent, double cut,
 }
 
 void odds_step(ConstMatrixView h, MatrixView d) {
-  balance_step(h, d,
-               [](double leverage, double r) { return std::sqrt(r / (1 - r) * (1 - leverage) / leverage); });
+  balance_step(h, d, [](double leverage, double r) {
+    return std::max(kLeastOdds, std::sqrt(r / (1 - r) * (1 - leverage) / leverage));
+  });
 }
 
 void tyler_step(ConstMatrixView h, MatrixView d) {

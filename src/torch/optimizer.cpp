@@ -2,21 +2,16 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 #include <torch/serialize/input-archive.h>
 #include <torch/serialize/output-archive.h>
 
-#include <algorithm>
-#include <map>
 #include <string>
-#include <tuple>
-#include <type_traits>
 #include <unordered_map>
 #include <unordered_set>
 
-#include "../error.hpp"
+#include "aurora/torch/step.hpp"
 #include "module_routing.hpp"
+#include "place_error.hpp"
 
 namespace aurora::optim {
 namespace {
@@ -32,128 +27,6 @@ GroupOptions& options_of(OptimizerParamGroup& group) {
   return *options;
 }
 
-/// A parameter and where it stands, for messages.
-struct Place {
-  const Tensor& parameter;
-  const GroupOptions& options;
-  std::size_t group, index;
-};
-
-template <class... Values>
-[[noreturn]] void fail_at(const Place& place, const Values&... rule) {
-  std::ostringstream text;
-  (text << ... << rule);
-  fail("optim", text.str(), ": group ", place.group, ", parameter ", place.index, ", shape ",
-       place.parameter.sizes(), ", rule ", name(place.options.rule));
-}
-
-bool has_type(const Tensor& tensor) {
-  const auto type = tensor.scalar_type();
-  return type == at::kFloat || type == at::kDouble || type == at::kBFloat16;
-}
-
-DType dtype_of(const Tensor& tensor) {
-  const auto type = tensor.scalar_type();
-  return type == at::kDouble ? DType::f64 : type == at::kFloat ? DType::f32 : DType::bf16;
-}
-
-at::ScalarType state_type(const Tensor& parameter) {
-  return parameter.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
-/// A tensor like the parameter in shape, and in strides where the parameter has no holes.
-Tensor zeros_like(const Tensor& parameter, at::ScalarType type) {
-  return at::zeros_like(parameter, parameter.options().dtype(type).requires_grad(false),
-                        at::MemoryFormat::Preserve);
-}
-
-Dimensions dimensions_at(const Place& place) {
-  const auto& dimensions = place.options.dimensions;
-  if (dimensions.empty()) return default_dimensions(static_cast<std::size_t>(place.parameter.dim()));
-  if (place.index >= dimensions.size()) {
-    fail_at(place, "A group needs the dimensions of all its parameters or of none, not of ",
-            dimensions.size());
-  }
-  return dimensions[place.index];
-}
-
-std::vector<MatrixView> matrices(const Tensor& tensor, const Dimensions& dimensions) {
-  // The views of a gradient become ConstMatrixView: nothing is written through this pointer.
-  return matrix_views(const_cast<void*>(tensor.const_data_ptr()), dtype_of(tensor), tensor.sizes(),
-                      tensor.strides(), dimensions);
-}
-
-/// All elements of a tensor without holes, in the order of its memory.
-MatrixView flat(const Tensor& tensor) {
-  return {.data = const_cast<void*>(tensor.const_data_ptr()),
-          .rows = 1,
-          .cols = tensor.numel(),
-          .row_stride = tensor.numel(),
-          .dtype = dtype_of(tensor)};
-}
-
-/// The vectors of a row state, one for each of the parameter's matrices.
-std::vector<MatrixView> row_views(const OptimizerOptions& rule, const Tensor& row_state,
-                                  std::span<const MatrixView> weights) {
-  std::vector<MatrixView> views;
-  auto* data = static_cast<std::byte*>(row_state.mutable_data_ptr());
-  for (const auto& weight : weights) {
-    const Index rows = row_state_size(rule, weight.rows, weight.cols);
-    views.push_back({.data = data, .rows = rows, .cols = 1, .row_stride = 1, .dtype = dtype_of(row_state)});
-    data += rows * byte_size(dtype_of(row_state));
-  }
-  return views;
-}
-
-void require_steppable(const Place& place) {
-  const Tensor& parameter = place.parameter;
-  if (!parameter.defined()) {
-    fail("optim", "A parameter is undefined: group ", place.group, ", parameter ", place.index);
-  }
-  if (parameter.layout() != at::kStrided)
-    fail_at(place, "Parameters must be dense, not ", parameter.layout());
-  if (!parameter.device().is_cpu())
-    fail_at(place, "Parameters must be on the CPU, not on ", parameter.device());
-  if (!has_type(parameter)) {
-    fail_at(place, "Parameters must be float32, float64 or bfloat16, not ", parameter.scalar_type());
-  }
-  if (is_adamw(place.options.rule)) {
-    if (!parameter.is_non_overlapping_and_dense())
-      fail_at(place, "AdamW needs parameters without gaps in memory");
-    return;
-  }
-  if (parameter.dim() < 2) {
-    fail_at(place, "Parameters with fewer than two dimensions belong to AdamW (a group with AdamWOptions)");
-  }
-  for (const auto& matrix : matrices(parameter, dimensions_at(place))) {
-    if (matrix.rows < 2 || matrix.cols < 2) {
-      fail_at(place, "Matrices with a side of length ", std::min(matrix.rows, matrix.cols),
-              " belong to AdamW (a group with AdamWOptions)");
-    }
-  }
-}
-
-/// Makes the tensors that the rule needs and that are not there yet.
-void complete_state(const Place& place, ParameterState& state) {
-  const Tensor& parameter = place.parameter;
-  const auto type = state_type(parameter);
-  if (is_adamw(place.options.rule)) {
-    if (state.exp_avg.defined()) return;
-    state.exp_avg = zeros_like(parameter, type);
-    state.exp_avg_sq = zeros_like(parameter, type);
-    state.step = 0;
-    return;
-  }
-  if (!state.momentum_buffer.defined()) state.momentum_buffer = zeros_like(parameter, type);
-  if (!state.row_state.defined() && !row_state_name(place.options.rule).empty()) {
-    Index rows = 0;
-    for (const auto& matrix : matrices(parameter, dimensions_at(place))) {
-      rows += row_state_size(place.options.rule, matrix.rows, matrix.cols);
-    }
-    state.row_state = at::zeros({rows, 1}, state.momentum_buffer.options());
-  }
-}
-
 using StateMap = ska::flat_hash_map<void*, std::unique_ptr<torch::optim::OptimizerParamState>>;
 
 /// The state of a parameter, made if it has none yet.
@@ -164,43 +37,6 @@ ParameterState& state_at(StateMap& states, const Place& place) {
   complete_state(place, own);
   return own;
 }
-
-/// The gradient of a parameter, in strides that go with the parameter's; undefined where there is none.
-Tensor gradient_of(const Place& place) {
-  const Tensor& parameter = place.parameter;
-  const Tensor& gradient = parameter.grad();
-  if (!gradient.defined()) return {};
-  if (gradient.layout() != at::kStrided) fail_at(place, "Gradients must be dense, not ", gradient.layout());
-  if (!has_type(gradient)) {
-    fail_at(place, "Gradients must be float32, float64 or bfloat16, not ", gradient.scalar_type());
-  }
-  if (gradient.strides() == parameter.strides() && !gradient.is_neg()) return gradient;
-  return zeros_like(parameter, gradient.scalar_type()).copy_(gradient);
-}
-
-/// A parameter that this step changes.
-struct Due {
-  Place place;
-  Tensor gradient;
-  ParameterState* state = nullptr;
-};
-
-template <class From, class To>
-void append(const std::vector<From>& views, std::vector<To>& all) {
-  all.insert(all.end(), views.begin(), views.end());
-}
-
-/// Matrices of one shape, stepped together.
-struct MatrixBatch {
-  std::vector<ConstMatrixView> gradients;
-  std::vector<MatrixView> momentum_buffers, row_states, weights, directions;
-};
-
-/// Parameters that have seen equally many steps.
-struct AdamWBatch {
-  std::vector<ConstMatrixView> gradients;
-  std::vector<MatrixView> exp_avgs, exp_avg_sqs, weights;
-};
 
 constexpr const char* kArchiveFormat = "aurora-optimizer-1";
 
@@ -336,66 +172,9 @@ struct SpectralOptimizer::Impl {
   bool keep_directions = false;
   std::unordered_map<const void*, Tensor> kept_directions;
 
-  bool all_finite(const std::vector<std::vector<Due>>& due) {
-    std::vector<ConstMatrixView> gradients;
-    for (const auto& group : due) {
-      for (const auto& [place, gradient, state] : group) {
-        if (gradient.is_non_overlapping_and_dense()) {
-          gradients.push_back(flat(gradient));
-        } else {
-          append(matrices(gradient, dimensions_at(place)), gradients);
-        }
-      }
-    }
-    return aurora::all_finite(*backend, gradients);
-  }
-
-  void step_group(const AdamWOptions& options, const std::vector<Due>& due) {
-    std::map<std::int64_t, AdamWBatch> batches;
-    for (const auto& [place, gradient, state] : due) {
-      AdamWBatch& batch = batches[state->step];
-      batch.gradients.push_back(flat(gradient));
-      batch.exp_avgs.push_back(flat(state->exp_avg));
-      batch.exp_avg_sqs.push_back(flat(state->exp_avg_sq));
-      batch.weights.push_back(flat(place.parameter));
-    }
-    for (const auto& [steps, batch] : batches) {
-      adamw_update(*backend, options, steps,
-                   {batch.gradients, batch.exp_avgs, batch.exp_avg_sqs, batch.weights});
-    }
-  }
-
-  template <MatrixOptions Options>
-  void step_group(const Options& options, const std::vector<Due>& due) {
-    std::map<std::tuple<Index, Index, DType>, MatrixBatch> batches;
-    for (const auto& [place, gradient, state] : due) {
-      const Dimensions dimensions = dimensions_at(place);
-      const auto weights = matrices(place.parameter, dimensions);
-      const auto gradients = matrices(gradient, dimensions);
-      const auto momentum_buffers = matrices(state->momentum_buffer, dimensions);
-      std::vector<MatrixView> row_states, directions;
-      if (state->row_state.defined()) row_states = row_views(place.options.rule, state->row_state, weights);
-      if (keep_directions) directions = matrices(direction_buffer(place.parameter), dimensions);
-      for (std::size_t i = 0; i < weights.size(); ++i) {
-        MatrixBatch& batch = batches[{weights[i].rows, weights[i].cols, momentum_buffers[i].dtype}];
-        batch.weights.push_back(weights[i]);
-        batch.gradients.push_back(gradients[i]);
-        batch.momentum_buffers.push_back(momentum_buffers[i]);
-        if (!row_states.empty()) batch.row_states.push_back(row_states[i]);
-        if (!directions.empty()) batch.directions.push_back(directions[i]);
-      }
-    }
-    const auto direction = aurora::direction_of(options);
-    for (const auto& [shape, batch] : batches) {
-      update_weights(
-          *backend, step_options(options), direction_ref(direction),
-          {batch.gradients, batch.momentum_buffers, batch.row_states, batch.weights, batch.directions});
-    }
-  }
-
-  Tensor& direction_buffer(const Tensor& parameter) {
+  Tensor direction_of(const Tensor& parameter) {
     Tensor& direction = kept_directions[parameter.unsafeGetTensorImpl()];
-    if (!direction.defined()) direction = zeros_like(parameter, state_type(parameter));
+    if (!direction.defined()) direction = state_like(parameter);
     return direction;
   }
 };
@@ -455,8 +234,8 @@ Tensor SpectralOptimizer::step(LossClosure closure) {
   const at::NoGradGuard no_gradients;
   impl_->backend->set_threads(at::get_num_threads());
 
-  std::vector<std::vector<Due>> due(param_groups_.size());
-  for (std::size_t g = 0; g < due.size(); ++g) {
+  std::vector<Due> due;
+  for (std::size_t g = 0; g < param_groups_.size(); ++g) {
     const GroupOptions& options = options_of(param_groups_[g]);
     validate(options.rule);
     const auto& parameters = param_groups_[g].params();
@@ -464,27 +243,22 @@ Tensor SpectralOptimizer::step(LossClosure closure) {
       const Place place{parameters[i], options, g, i};
       require_steppable(place);
       Tensor gradient = gradient_of(place);
-      if (gradient.defined() && gradient.numel() > 0) due[g].push_back({place, std::move(gradient)});
+      if (gradient.defined() && gradient.numel() > 0) due.push_back({place, std::move(gradient)});
     }
   }
 
-  if (!impl_->all_finite(due)) {
+  if (!all_finite(*impl_->backend, due)) {
     ++impl_->skipped_steps;
     ++impl_->skipped_in_a_row;
     return loss;
   }
   impl_->skipped_in_a_row = 0;
-  for (auto& group : due) {
-    if (group.empty()) continue;
-    for (auto& [place, gradient, state] : group) {
-      state = &state_at(state_, place);
-      ++state->step;
-    }
-    std::visit([&](const auto& options) { impl_->step_group(options, group); },
-               group.front().place.options.rule);
-    // The weights were written through pointers: tell autograd, as an in-place operation would.
-    for (const auto& [place, gradient, state] : group) place.parameter.unsafeGetTensorImpl()->bump_version();
+  for (auto& [place, gradient, state, direction] : due) {
+    state = &state_at(state_, place);
+    if (impl_->keep_directions && !is_adamw(place.options.rule))
+      direction = impl_->direction_of(place.parameter);
   }
+  step_groups(*impl_->backend, due);
   return loss;
 }
 

@@ -1,0 +1,119 @@
+#include "stage_clock.hpp"
+
+#include <chrono>
+
+namespace aurora::cli {
+
+namespace {
+
+/// Adds the time until it ends.
+class Interval {
+ public:
+  explicit Interval(StageTime& time) : time_(time) { ++time_.calls; }
+  Interval(const Interval&) = delete;
+  Interval& operator=(const Interval&) = delete;
+  ~Interval() {
+    time_.milliseconds +=
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  StageTime& time_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// rows * cols * depth of all matrices of a batch.
+double volume(const ConstMatrixView& x, Index depth) {
+  return static_cast<double>(x.rows) * static_cast<double>(x.cols) * static_cast<double>(depth) *
+         static_cast<double>(x.batch);
+}
+
+}  // namespace
+
+template <class Call>
+auto StageClock::timed(Stage stage, double flops, Call&& call) {
+  StageTime& time = times_[static_cast<std::size_t>(stage)];
+  time.flops += flops;
+  const Interval interval(time);
+  return call();
+}
+
+void StageClock::axpby(double alpha, ConstMatrixView x, double beta, MatrixView y) {
+  timed(Stage::elementwise, 0, [&] { inner_.axpby(alpha, x, beta, y); });
+}
+void StageClock::scale_rows(ConstMatrixView d, ConstMatrixView x, MatrixView y) {
+  timed(Stage::elementwise, 0, [&] { inner_.scale_rows(d, x, y); });
+}
+void StageClock::row_dots(ConstMatrixView x, ConstMatrixView y, MatrixView d) {
+  timed(Stage::elementwise, 0, [&] { inner_.row_dots(x, y, d); });
+}
+void StageClock::power_scales(ConstMatrixView h, double target, double exponent, double cut, MatrixView d) {
+  timed(Stage::elementwise, 0, [&] { inner_.power_scales(h, target, exponent, cut, d); });
+}
+void StageClock::odds_step(ConstMatrixView h, MatrixView d) {
+  timed(Stage::elementwise, 0, [&] { inner_.odds_step(h, d); });
+}
+void StageClock::tyler_step(ConstMatrixView h, MatrixView d) {
+  timed(Stage::elementwise, 0, [&] { inner_.tyler_step(h, d); });
+}
+double StageClock::spread(ConstMatrixView h, ConstMatrixView d) {
+  return timed(Stage::elementwise, 0, [&] { return inner_.spread(h, d); });
+}
+void StageClock::adopt_scales(ConstMatrixView e, MatrixView d) {
+  timed(Stage::elementwise, 0, [&] { inner_.adopt_scales(e, d); });
+}
+void StageClock::resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView p,
+                                MatrixView q) {
+  timed(Stage::elementwise, 0, [&] { inner_.resolvent_sums(y, s, lam, p, q); });
+}
+void StageClock::resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView w) {
+  timed(Stage::elementwise, 0, [&] { inner_.resolvent(y, s, lam, w); });
+}
+void StageClock::resolvent_newton(ConstMatrixView p, ConstMatrixView q, double target, double floor,
+                                  MatrixView x) {
+  timed(Stage::elementwise, 0, [&] { inner_.resolvent_newton(p, q, target, floor, x); });
+}
+void StageClock::fill(double value, MatrixView y) {
+  timed(Stage::elementwise, 0, [&] { inner_.fill(value, y); });
+}
+void StageClock::normalize(ConstMatrixView x, MatrixView y) {
+  timed(Stage::elementwise, 0, [&] { inner_.normalize(x, y); });
+}
+void StageClock::multiply(double alpha, ConstMatrixView a, ConstMatrixView b, double beta, MatrixView c) {
+  timed(Stage::product, 2 * volume(c, a.cols), [&] { inner_.multiply(alpha, a, b, beta, c); });
+}
+void StageClock::gram(ConstMatrixView x, MatrixView s) {
+  timed(Stage::gram, volume(x, x.cols), [&] { inner_.gram(x, s); });
+}
+double StageClock::cholesky(MatrixView s) {
+  return timed(Stage::cholesky, volume(s, s.rows) / 3, [&] { return inner_.cholesky(s); });
+}
+void StageClock::divide_by_upper(ConstMatrixView r, MatrixView x) {
+  timed(Stage::triangular, volume(x, x.cols), [&] { inner_.divide_by_upper(r, x); });
+}
+void StageClock::symmetric_eigen(MatrixView s, MatrixView w) {
+  if (s.dtype == DType::f64) widest_ = DType::f64;
+  timed(Stage::eigen, 9 * volume(s, s.rows), [&] { inner_.symmetric_eigen(s, w); });
+}
+void StageClock::svd(MatrixView x, MatrixView u, MatrixView s, MatrixView v) {
+  if (s.dtype == DType::f64) widest_ = DType::f64;
+  timed(Stage::svd, 6 * volume(x, x.cols) + 20 * volume(v, v.rows), [&] { inner_.svd(x, u, s, v); });
+}
+void StageClock::adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg,
+                      MatrixView exp_avg_sq, MatrixView weight) {
+  timed(Stage::elementwise, 0, [&] { inner_.adam(scalars, gradient, exp_avg, exp_avg_sq, weight); });
+}
+bool StageClock::all_finite(ConstMatrixView x) {
+  return timed(Stage::elementwise, 0, [&] { return inner_.all_finite(x); });
+}
+void StageClock::download(ConstMatrixView x, std::span<double> values) {
+  timed(Stage::elementwise, 0, [&] { inner_.download(x, values); });
+}
+double StageClock::largest(ConstMatrixView x) {
+  return timed(Stage::elementwise, 0, [&] { return inner_.largest(x); });
+}
+double StageClock::smallest(ConstMatrixView x) {
+  return timed(Stage::elementwise, 0, [&] { return inner_.smallest(x); });
+}
+
+}  // namespace aurora::cli

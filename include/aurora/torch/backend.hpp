@@ -1,0 +1,17 @@
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <memory>
+
+#include "aurora/backend.hpp"
+
+namespace aurora {
+
+/// The primitives on ATen operations, for whatever device torch has with float64: views must point to memory
+/// of `device`. Work is queued on the device's current stream. Scratch memory comes from torch's allocator
+/// for the device, which keeps what is given back. A group of weights is one part, so equal shapes go through
+/// batched operations. Throws std::invalid_argument where torch was built without the device.
+std::unique_ptr<Backend> make_aten_backend(c10::Device device);
+
+}  // namespace aurora

@@ -1,0 +1,46 @@
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+RULES: tuple[str, ...]
+
+class Stepper:
+    """Steps the groups of a torch optimizer. Owns scratch memory and threads, no state."""
+
+    def __init__(self) -> None: ...
+    def step(
+        self,
+        param_groups: list[dict[str, Any]],
+        state: MutableMapping[Tensor, Any],
+        gradient_factor: float = 1.0,
+    ) -> bool:
+        """False where a gradient is not finite and nothing changed."""
+    @property
+    def description(self) -> str: ...
+
+def hyperparameters(rule: str) -> list[tuple[str, Any, str, str]]:
+    """Name, default, what it must be, meaning."""
+
+def row_state_name(group: dict[str, Any]) -> str:
+    """Name of the state beside the momentum, or ''."""
+
+def scale_of(group: dict[str, Any]) -> str:
+    """The update scale of a matrix rule, `published` resolved."""
+
+def nearest(text: str, candidates: Sequence[str]) -> str: ...
+def route(
+    parameters: Sequence[tuple[str, Sequence[int], bool, bool, str]], patterns: Sequence[tuple[str, bool]]
+) -> list[tuple[str, list[int], bool, str]]:
+    """(name, shape, embedding, linear, tied_to) -> (name, shape, whether to the matrix rule, reason)."""
+
+def routing_table(parameters: Sequence[tuple[str, Sequence[int], bool, str]], matrix_name: str) -> str: ...
+def check_group(group: dict[str, Any], index: int) -> None:
+    """Raises where a hyperparameter is out of bounds or the rule cannot step a parameter."""
+
+def complete_state(group: dict[str, Any], group_index: int, index: int, state: dict[str, Any]) -> None:
+    """Brings a loaded state into the form that a step leaves; raises where a tensor does not fit."""
+
+def direction(function: str, x: Tensor, group: Mapping[str, Any]) -> Tensor: ...
+def leverage_scores(x: Tensor, axis: str) -> Tensor: ...
+def diagnose(x: Tensor, group: Mapping[str, Any]) -> list[dict[str, float]]: ...

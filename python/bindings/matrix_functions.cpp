@@ -1,0 +1,163 @@
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include <sstream>
+
+#include "aurora/diagnostics.hpp"
+#include "aurora/optimizers.hpp"
+#include "groups.hpp"
+
+namespace aurora::python {
+namespace {
+
+using at::Tensor;
+
+[[noreturn]] void refuse(const char* function, const std::string& rule) {
+  throw py::value_error(std::string("[aurora_optim.") + function + "] " + rule);
+}
+
+/// The tensor as matrices [..., rows, cols] without holes, float64 for float64, else float32.
+Tensor matrices_of(const char* function, const Tensor& x) {
+  std::ostringstream shape;
+  shape << x.sizes();
+  if (x.layout() != at::kStrided) refuse(function, "The tensor must be dense: shape " + shape.str());
+  if (!x.device().is_cpu()) refuse(function, "The tensor must be on the CPU, not on " + x.device().str());
+  if (!at::isFloatingType(x.scalar_type())) {
+    refuse(function,
+           std::string("The tensor must be of a real floating type, not ") + c10::toString(x.scalar_type()));
+  }
+  if (x.dim() < 2 || x.numel() == 0) {
+    refuse(function, "The tensor must have matrices in its last two dimensions: shape " + shape.str());
+  }
+  return x.detach().to(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat).contiguous();
+}
+
+MatrixView view_of(const Tensor& x) {
+  const Index rows = x.size(-2), cols = x.size(-1);
+  return {.data = x.data_ptr(),
+          .rows = rows,
+          .cols = cols,
+          .row_stride = cols,
+          .batch = x.numel() / (rows * cols),
+          .batch_stride = rows * cols,
+          .dtype = x.scalar_type() == at::kDouble ? DType::f64 : DType::f32};
+}
+
+std::unique_ptr<Backend> backend() {
+  auto made = make_cpu_backend();
+  made->set_threads(at::get_num_threads());
+  return made;
+}
+
+/// The direction of the rule that `group` names: the pipeline's middle arrow alone.
+Tensor direction_of_group(const char* function, const Tensor& x, const py::dict& group) {
+  const at::NoGradGuard no_gradients;
+  const OptimizerOptions rule = options_of(group);
+  const Tensor input = matrices_of(function, x);
+  Tensor output = at::empty_like(input);
+  if (!row_state_name(rule).empty()) {
+    refuse(function, "There is no step to carry " + std::string(row_state_name(rule)) + " over to");
+  }
+  {
+    const py::gil_scoped_release other_threads_may_run;
+    std::visit(
+        [&](const auto& options) {
+          if constexpr (MatrixOptions<std::remove_cvref_t<decltype(options)>>) {
+            aurora::direction_of(options)(*backend(), view_of(input), {}, view_of(output));
+          } else {
+            refuse(function, "AdamW has no direction");
+          }
+        },
+        rule);
+  }
+  return output.to(x.scalar_type());
+}
+
+NeuronAxis axis_of(const std::string& axis) {
+  if (axis == "rows") return NeuronAxis::rows;
+  if (axis == "columns") return NeuronAxis::columns;
+  refuse("leverage_scores", "axis must be rows or columns, not '" + axis + "'");
+}
+
+Tensor leverage(const Tensor& x, const std::string& axis_name) {
+  const at::NoGradGuard no_gradients;
+  const NeuronAxis axis = axis_of(axis_name);
+  const Tensor input = matrices_of("leverage_scores", x);
+  const MatrixView view = view_of(input);
+  auto shape = input.sizes().vec();
+  shape.erase(axis == NeuronAxis::rows ? shape.end() - 1 : shape.end() - 2);
+  Tensor scores = at::empty(shape, at::kDouble);
+  {
+    const py::gil_scoped_release other_threads_may_run;
+    const auto device = backend();
+    double* out = scores.data_ptr<double>();
+    for (Index b = 0; b < view.batch; ++b) {
+      const auto values = leverage_scores(*device, matrix_of(view, b), axis);
+      out = std::copy(values.begin(), values.end(), out);
+    }
+  }
+  return scores.to(x.scalar_type());
+}
+
+std::string key_of(const char* prefix, double number) {
+  std::ostringstream text;
+  text << prefix << number;
+  return text.str();
+}
+
+std::vector<std::pair<std::string, double>> diagnosis(Backend& backend, const MatrixView& view) {
+  const ConstMatrixView along = tall(view);  // rows along the longer side
+  const double balanced = static_cast<double>(along.cols) / static_cast<double>(along.rows);
+  const auto scores = leverage_scores(backend, along);
+  std::vector<std::pair<std::string, double>> all;
+  for (const double q : kLeverageQuantiles) {
+    all.emplace_back(key_of("leverage_q", q), quantile(scores, q) / balanced);
+  }
+  for (const double threshold : kStarvedThresholds) {
+    all.emplace_back(key_of("starved_", threshold), starved_share(scores, balanced, threshold));
+  }
+  all.emplace_back("row_norm_cv", row_norm_cv(backend, along));
+  return all;
+}
+
+/// One dict of floats for each matrix of the tensor.
+py::list diagnose(const Tensor& x, const py::dict& group) {
+  const at::NoGradGuard no_gradients;
+  const Tensor input = matrices_of("diagnose", x);
+  const Dimensions dimensions =
+      dimensions_of(group, input.sizes()).value_or(default_dimensions(static_cast<std::size_t>(input.dim())));
+  std::vector<std::vector<std::pair<std::string, double>>> found;
+  {
+    const py::gil_scoped_release other_threads_may_run;
+    const auto device = backend();
+    for (const auto& matrix :
+         matrix_views(input.data_ptr(), view_of(input).dtype, input.sizes(), input.strides(), dimensions)) {
+      found.push_back(diagnosis(*device, matrix));
+    }
+  }
+  py::list list;
+  for (const auto& entries : found) {
+    py::dict dict;
+    for (const auto& [key, value] : entries) dict[key.c_str()] = value;
+    list.append(dict);
+  }
+  return list;
+}
+
+}  // namespace
+
+void add_matrix_functions(py::module_& module) {
+  module.def(
+      "direction",
+      [](const std::string& function, const Tensor& x, const py::dict& group) {
+        return direction_of_group(function.c_str(), x, group);
+      },
+      py::arg("function"), py::arg("x"), py::arg("group"));
+  module.def("leverage_scores", &leverage, py::arg("x"), py::arg("axis"));
+  module.def("diagnose", &diagnose, py::arg("x"), py::arg("group"));
+}
+
+}  // namespace aurora::python

@@ -1,0 +1,178 @@
+#include "aurora/torch/step.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include "groups.hpp"
+
+namespace aurora::python {
+namespace {
+
+using at::Tensor;
+using optim::Due;
+using optim::GroupOptions;
+using optim::ParameterState;
+using optim::Place;
+
+/// A group of torch's list as the core sees it.
+struct Group {
+  std::size_t index;
+  std::vector<Tensor> parameters;
+  std::vector<std::string> names;  // of all parameters or none
+  GroupOptions options;
+
+  Place place(std::size_t i) const {
+    return {parameters[i], options, index, i, names.empty() ? std::string_view{} : names[i]};
+  }
+};
+
+Group read_group(const py::dict& group, std::size_t index) {
+  Group read{index, group["params"].cast<std::vector<Tensor>>(), {}, GroupOptions(options_of(group))};
+  if (group.contains("param_names")) read.names = group["param_names"].cast<std::vector<std::string>>();
+  if (read.names.size() != read.parameters.size()) read.names.clear();
+  for (std::size_t i = 0; i < read.parameters.size(); ++i) {
+    const auto dimensions = dimensions_of(group, read.parameters[i].sizes());
+    if (!dimensions && read.options.dimensions.empty()) continue;
+    read.options.dimensions.resize(read.parameters.size());
+    if (dimensions) read.options.dimensions[i] = *dimensions;
+  }
+  return read;
+}
+
+/// Calls visit(key, tensor) for the tensors that the rule keeps.
+template <class Visit>
+void for_each_state(const OptimizerOptions& rule, ParameterState& state, Visit&& visit) {
+  if (std::holds_alternative<AdamWOptions>(rule)) {
+    visit("exp_avg", state.exp_avg);
+    visit("exp_avg_sq", state.exp_avg_sq);
+    return;
+  }
+  visit("momentum_buffer", state.momentum_buffer);
+  const std::string key(row_state_name(rule));
+  if (!key.empty()) visit(key.c_str(), state.row_state);
+}
+
+ParameterState read_state(const OptimizerOptions& rule, const py::dict& dict) {
+  ParameterState state;
+  for_each_state(rule, state, [&](const char* key, Tensor& tensor) {
+    if (!dict.contains(key)) return;
+    try {
+      tensor = dict[key].cast<Tensor>();
+    } catch (const py::cast_error&) {
+      throw py::value_error("[aurora_optim] The state " + std::string(key) + " must be a tensor, not " +
+                            std::string(py::repr(dict[key])));
+    }
+  });
+  if (dict.contains("step")) {
+    const py::object step = dict["step"];
+    state.step = static_cast<std::int64_t>(
+        (py::hasattr(step, "item") ? py::object(step.attr("item")()) : step).cast<double>());
+  }
+  return state;
+}
+
+void write_state(const OptimizerOptions& rule, ParameterState& state, py::dict& dict) {
+  for_each_state(rule, state, [&](const char* key, const Tensor& tensor) {
+    if (!dict.contains(key) || !dict[key].cast<Tensor>().is_same(tensor)) dict[key] = tensor;
+  });
+}
+
+/// AdamW's count, in place where it is a tensor already, as in torch.
+void write_count(std::int64_t step, py::dict& dict) {
+  if (dict.contains("step") && py::hasattr(dict["step"], "fill_")) {
+    dict["step"].cast<Tensor>().fill_(step);
+  } else {
+    dict["step"] = at::scalar_tensor(step, at::kFloat);
+  }
+}
+
+/// Steps the groups of a torch optimizer. It owns scratch memory and threads, no state.
+class Stepper {
+ public:
+  /// One step with every gradient times `gradient_factor`; false where one is not finite and nothing changed.
+  bool step(const py::list& param_groups, const py::object& states, double gradient_factor) {
+    const at::NoGradGuard no_gradients;
+    backend_->set_threads(at::get_num_threads());
+    std::vector<Group> groups;
+    for (const auto& group : param_groups) {
+      groups.push_back(read_group(group.cast<py::dict>(), groups.size()));
+    }
+    std::vector<Due> due;
+    for (const Group& group : groups) {
+      for (std::size_t i = 0; i < group.parameters.size(); ++i) {
+        const Place place = group.place(i);
+        require_steppable(place);
+        Tensor gradient = gradient_of(place);
+        if (!gradient.defined() || gradient.numel() == 0) continue;
+        if (gradient_factor != 1.0) gradient = gradient.mul(gradient_factor);
+        due.push_back({place, std::move(gradient)});
+      }
+    }
+    bool finite = true;
+    {
+      const py::gil_scoped_release other_threads_may_run;
+      finite = all_finite(*backend_, due);
+    }
+    if (!finite) return false;
+
+    std::vector<py::dict> dicts;
+    std::vector<ParameterState> own(due.size());
+    for (std::size_t i = 0; i < due.size(); ++i) {
+      const OptimizerOptions& rule = due[i].place.options.rule;
+      dicts.push_back(states[py::cast(due[i].place.parameter)].cast<py::dict>());
+      own[i] = read_state(rule, dicts[i]);
+      complete_state(due[i].place, own[i]);
+      due[i].state = &own[i];
+    }
+    for (std::size_t i = 0; i < due.size(); ++i) write_state(due[i].place.options.rule, own[i], dicts[i]);
+    {
+      const py::gil_scoped_release other_threads_may_run;
+      step_groups(*backend_, due);
+    }
+    for (std::size_t i = 0; i < due.size(); ++i) {
+      if (std::holds_alternative<AdamWOptions>(due[i].place.options.rule)) write_count(own[i].step, dicts[i]);
+    }
+    return true;
+  }
+
+  std::string description() const { return backend_->description(); }
+
+ private:
+  std::unique_ptr<Backend> backend_ = make_cpu_backend();
+};
+
+void check_group(const py::dict& group, std::size_t index) {
+  const Group read = read_group(group, index);
+  for (std::size_t i = 0; i < read.parameters.size(); ++i) require_steppable(read.place(i));
+}
+
+/// Brings the loaded state of parameter i into the form that a step leaves.
+void complete_loaded(const py::dict& group, std::size_t index, std::size_t i, py::dict state) {
+  const at::NoGradGuard no_gradients;
+  const Group read = read_group(group, index);
+  const Place place = read.place(i);
+  require_steppable(place);
+  ParameterState loaded = read_state(read.options.rule, state);
+  complete_state(place, loaded);
+  write_state(read.options.rule, loaded, state);
+  if (std::holds_alternative<AdamWOptions>(read.options.rule)) {
+    state["step"] = at::scalar_tensor(loaded.step, at::kFloat);
+  }
+}
+
+}  // namespace
+
+void add_step(py::module_& module) {
+  py::class_<Stepper>(module, "Stepper")
+      .def(py::init<>())
+      .def("step", &Stepper::step, py::arg("param_groups"), py::arg("state"),
+           py::arg("gradient_factor") = 1.0)
+      .def_property_readonly("description", &Stepper::description);
+  module.def("check_group", &check_group, py::arg("group"), py::arg("index"));
+  module.def("complete_state", &complete_loaded, py::arg("group"), py::arg("group_index"), py::arg("index"),
+             py::arg("state"));
+}
+
+}  // namespace aurora::python

@@ -1,0 +1,330 @@
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "../error.hpp"
+#include "aurora/torch/backend.hpp"
+
+namespace aurora {
+namespace {
+
+using at::Tensor;
+
+constexpr double kAlone = 1 - 1e-6;  // leverage of a row alone on its direction
+constexpr double kLeastOdds = 1e-2;  // of an odds step; see Backend::odds_step
+
+at::ScalarType scalar_type(DType dtype) {
+  return dtype == DType::f64 ? at::kDouble : dtype == DType::f32 ? at::kFloat : at::kBFloat16;
+}
+
+void require(bool condition, std::string_view where, std::string_view rule, const ConstMatrixView& a,
+             const ConstMatrixView& b) {
+  if (!condition)
+    fail(where, rule, shape_text(a), " ", name(a.dtype), " vs ", shape_text(b), " ", name(b.dtype));
+}
+
+void require_same_shape(std::string_view where, const ConstMatrixView& a, const ConstMatrixView& b) {
+  require(same_shape(a, b), where, "Shapes differ: ", a, b);
+}
+
+void require_vector(std::string_view where, const ConstMatrixView& x, const ConstMatrixView& d) {
+  require(d.rows == x.rows && d.cols == 1 && d.batch == x.batch && d.dtype != DType::bf16, where,
+          "One float32 or float64 number per row is needed: ", x, d);
+}
+
+/// The largest element of each matrix, [batch, 1, 1].
+Tensor largest_of(const Tensor& x) { return x.amax({1, 2}, /*keepdim=*/true); }
+
+/// Rows that take part in balancing.
+Tensor part_of(const Tensor& h, const Tensor& d) {
+  return at::logical_and(at::logical_and(d > 0, h > 0), h < kAlone);
+}
+
+/// Mean over the rows of `part`, [batch, 1, 1]; NaN where there are none.
+Tensor mean_over(const Tensor& part, const Tensor& x) {
+  return at::where(part, x, 0.0).sum(1, true) / part.sum(1, true);
+}
+
+class AtenBackend final : public Backend {
+ public:
+  explicit AtenBackend(at::Device device) : device_(device) {
+    at::empty({1}, at::TensorOptions(device).dtype(at::kDouble));
+  }
+
+  std::string description() const override { return "aten: " + device_.str(); }
+  void set_threads(int threads) override {
+    if (threads < 1) fail("AtenBackend::set_threads", "At least one thread is needed: ", threads);
+    threads_ = threads;
+  }
+  int threads() const override { return threads_; }
+
+  MatrixView scratch(Index rows, Index cols, Index batch, DType dtype, Layout layout) override {
+    live_.push_back(at::empty({batch, rows, cols}, at::TensorOptions(device_).dtype(scalar_type(dtype))));
+    const bool by_rows = layout == Layout::row_major;
+    return {live_.back().mutable_data_ptr(),
+            rows,
+            cols,
+            by_rows ? cols : 1,
+            by_rows ? 1 : rows,
+            batch,
+            rows * cols,
+            dtype};
+  }
+  Index scratch_bytes() const override {
+    Index sum = 0;
+    for (const Tensor& tensor : live_) sum += static_cast<Index>(tensor.nbytes());
+    return sum;
+  }
+
+  void axpby(double alpha, ConstMatrixView x, double beta, MatrixView y) override {
+    require_same_shape("axpby", x, y);
+    const Tensor from = tensor(x);
+    Tensor to = tensor(y);
+    if (y.dtype == DType::bf16 || x.data == y.data) {  // one rounding; no reading after writing
+      const auto type = x.dtype == DType::f64 ? at::kDouble : at::kFloat;
+      Tensor sum = from.to(type) * alpha;
+      if (beta != 0) sum.add_(to.to(type), beta);
+      to.copy_(sum);
+    } else if (beta == 0) {
+      to.copy_(from);
+      if (alpha != 1) to.mul_(alpha);
+    } else {
+      if (beta != 1) to.mul_(beta);
+      if (alpha != 0) to.add_(from.to(to.scalar_type()), alpha);
+    }
+  }
+
+  void scale_rows(ConstMatrixView d, ConstMatrixView x, MatrixView y) override {
+    require_same_shape("scale_rows", x, y);
+    require_vector("scale_rows", x, d);
+    const Tensor scales = tensor(d).to(x.dtype == DType::f64 ? at::kDouble : at::kFloat);
+    tensor(y).copy_(at::where(scales == 0, 0.0, tensor(x) * scales));
+  }
+
+  void row_dots(ConstMatrixView x, ConstMatrixView y, MatrixView d) override {
+    require_same_shape("row_dots", x, y);
+    require_vector("row_dots", x, d);
+    tensor(d).copy_((tensor(x).to(at::kDouble) * tensor(y).to(at::kDouble)).sum(2, true));
+  }
+
+  void power_scales(ConstMatrixView h, double target, double exponent, double cut, MatrixView d) override {
+    require_vector("power_scales", h, h);
+    require_vector("power_scales", h, d);
+    const Tensor values = tensor(h).to(at::kDouble);
+    const Tensor floor = (largest_of(values) * cut).clamp_min(0);
+    tensor(d).copy_(at::where(values > floor, (target / values).pow(exponent), 0.0));
+  }
+
+  void odds_step(ConstMatrixView h, MatrixView d) override {
+    balance_step("odds_step", h, d, [](const Tensor& leverage, const Tensor& r) {
+      return (r / (1 - r) * (1 - leverage) / leverage).sqrt().clamp_min(1e-2);
+    });
+  }
+  void tyler_step(ConstMatrixView h, MatrixView d) override {
+    balance_step("tyler_step", h, d,
+                 [](const Tensor& leverage, const Tensor& r) { return (r / leverage).sqrt(); });
+  }
+
+  double spread(ConstMatrixView h, ConstMatrixView d) override {
+    require_vector("spread", h, h);
+    require_vector("spread", h, d);
+    const Tensor leverage = tensor(h).to(at::kDouble), part = part_of(leverage, tensor(d).to(at::kDouble));
+    const Tensor mean = mean_over(part, leverage.sqrt());
+    const Tensor variance = (mean_over(part, leverage) - mean * mean).clamp_min(0);
+    return at::where(part.any(), variance.sqrt() / mean, 0.0).item<double>();
+  }
+
+  void adopt_scales(ConstMatrixView e, MatrixView d) override {
+    require_vector("adopt_scales", e, e);
+    require_vector("adopt_scales", e, d);
+    constexpr double kFactor = 1000;
+    const Tensor inverse = tensor(e).to(at::kDouble), scales = tensor(d).to(at::kDouble);
+    const Tensor both = at::logical_and(scales > 0, inverse > 0);
+    const Tensor logs = mean_over(both, (scales / inverse).log());
+    const Tensor fresh = at::where(both.any(1, true), logs.exp(), 1.0) * inverse;
+    const Tensor close = at::logical_and(scales <= kFactor * fresh, scales * kFactor >= fresh);
+    tensor(d).copy_(at::where(at::logical_and(fresh > 0, close), scales, fresh));
+  }
+
+  void resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView p,
+                      MatrixView q) override {
+    require_resolvent("resolvent_sums", y, s, lam);
+    require_vector("resolvent_sums", y, p);
+    require_vector("resolvent_sums", y, q);
+    const Tensor inverse = inverse_sums(s, lam), terms = tensor(y).to(at::kDouble) * inverse;
+    const Tensor squares = terms * terms;
+    tensor(p).copy_(squares.sum(2, true));
+    tensor(q).copy_((squares * inverse).sum(2, true));
+  }
+  void resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView w) override {
+    require_resolvent("resolvent", y, s, lam);
+    require_same_shape("resolvent", y, w);
+    tensor(w).copy_(tensor(y).to(at::kDouble) * inverse_sums(s, lam));
+  }
+  void resolvent_newton(ConstMatrixView p, ConstMatrixView q, double target, double floor,
+                        MatrixView x) override {
+    require_vector("resolvent_newton", p, q);
+    require_vector("resolvent_newton", p, x);
+    const Tensor squares = tensor(p).to(at::kDouble), cubes = tensor(q).to(at::kDouble);
+    const Tensor step = squares / cubes * ((squares / target).sqrt() - 1);
+    Tensor to = tensor(x);
+    to.copy_((to.to(at::kDouble) + at::where(cubes > 0, step, 0.0)).clamp_min(floor));
+  }
+
+  void fill(double value, MatrixView y) override { tensor(y).fill_(value); }
+
+  void normalize(ConstMatrixView x, MatrixView y) override {
+    require_same_shape("normalize", x, y);
+    // A power of two in two factors, each in range: the quotients are exact and the sum of squares is tame.
+    const Tensor from = tensor(x).to(x.dtype == DType::f64 ? at::kDouble : at::kFloat);
+    const Tensor exponent = std::get<1>(at::frexp(largest_of(from.abs())));
+    const Tensor half = exponent.div(2, "trunc");
+    const Tensor tame = at::ldexp(at::ldexp(from, -half), half - exponent);
+    const Tensor norm = at::linalg_vector_norm(tame, 2, at::IntArrayRef{1, 2}, true, at::kDouble);
+    tensor(y).copy_(at::where(norm == 0, 0.0, tame / norm));
+  }
+
+  void multiply(double alpha, ConstMatrixView a, ConstMatrixView b, double beta, MatrixView c) override {
+    require(a.cols == b.rows && a.batch == b.batch, "multiply", "Inner sizes differ: ", a, b);
+    require(c.rows == a.rows && c.cols == b.cols && c.batch == a.batch, "multiply",
+            "Result shape differs: ", a, c);
+    require(a.dtype == b.dtype && a.dtype == c.dtype && a.dtype != DType::bf16, "multiply",
+            "Types differ: ", a, c);
+    Tensor result = tensor(c);
+    at::baddbmm_out(result, result, tensor(a), tensor(b), beta, alpha);
+  }
+
+  void gram(ConstMatrixView x, MatrixView s) override {
+    require(s.rows == x.cols && s.cols == x.cols && s.batch == x.batch, "gram", "Shapes do not fit: ", x, s);
+    require(s.dtype == x.dtype && s.dtype != DType::bf16, "gram", "Types differ: ", x, s);
+    const Tensor from = tensor(x), product = at::bmm(from.mT(), from);
+    tensor(s).copy_(product.triu().add_(product.triu(1).mT()));
+  }
+
+  double cholesky(MatrixView s) override {
+    require(s.rows == s.cols && s.batch == 1 && s.dtype != DType::bf16, "cholesky",
+            "One square matrix is needed: ", s, s);
+    require_column_major("cholesky", s);
+    Tensor matrix = tensor(s);
+    const auto [upper, info] = at::linalg_cholesky_ex(matrix, /*upper=*/true);
+    if (info.item<int>() != 0) return 0;
+    matrix.copy_(upper);
+    const Tensor diagonal = upper.diagonal(0, 1, 2);
+    return (diagonal.min() / diagonal.max()).item<double>();
+  }
+
+  void divide_by_upper(ConstMatrixView r, MatrixView x) override {
+    require(r.rows == x.cols && r.cols == x.cols && r.batch == x.batch, "divide_by_upper",
+            "Shapes do not fit: ", r, x);
+    require(r.dtype == x.dtype && r.dtype != DType::bf16, "divide_by_upper", "Types differ: ", r, x);
+    const bool upper = r.row_stride == 1;
+    require_column_major("divide_by_upper", upper ? r : transposed(r));
+    Tensor to = tensor(x);
+    to.copy_(at::linalg_solve_triangular(tensor(r), to, upper, /*left=*/false));
+  }
+
+  void symmetric_eigen(MatrixView s, MatrixView w) override {
+    require_vector("symmetric_eigen", s, w);
+    require(s.rows == s.cols && s.dtype == w.dtype, "symmetric_eigen", "A square matrix is needed: ", s, w);
+    require_column_major("symmetric_eigen", s);
+    Tensor matrix = tensor(s);
+    const auto [values, vectors] = at::linalg_eigh(matrix);
+    matrix.copy_(vectors);
+    tensor(w).copy_(values.unsqueeze(2));
+  }
+
+  void svd(MatrixView x, MatrixView u, MatrixView s, MatrixView v) override {
+    const Index n = x.cols;
+    require(x.rows >= n && same_shape(x, u), "svd", "A tall matrix and its like are needed: ", x, u);
+    require(v.rows == n && v.cols == n && layout_of(v) == Layout::row_major, "svd", "V is n x n by rows: ", x,
+            v);
+    require(s.rows == n && s.cols == 1 && s.dtype == x.dtype, "svd", "One number per column is needed: ", x,
+            s);
+    const auto [left, values, right] = at::linalg_svd(tensor(x), /*full_matrices=*/false);
+    tensor(u).copy_(left);
+    tensor(s).copy_(values.unsqueeze(2));
+    tensor(v).copy_(right.mT());
+  }
+
+  void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg, MatrixView exp_avg_sq,
+            MatrixView weight) override {
+    require_same_shape("adam", gradient, weight);
+    require_same_shape("adam", exp_avg, weight);
+    require_same_shape("adam", exp_avg_sq, weight);
+    require(exp_avg.dtype == exp_avg_sq.dtype && exp_avg.dtype != DType::bf16, "adam",
+            "States must be float32 or float64 and equal: ", exp_avg, exp_avg_sq);
+    Tensor m = tensor(exp_avg), v = tensor(exp_avg_sq), w = tensor(weight);
+    const Tensor g = tensor(gradient).to(m.scalar_type());
+    m.mul_(scalars.beta1).add_(g, 1 - scalars.beta1);
+    v.mul_(scalars.beta2).addcmul_(g, g, 1 - scalars.beta2);
+    const Tensor root = (v / scalars.bias_correction2).sqrt_().add_(scalars.eps);
+    Tensor moved = w.to(m.scalar_type()) * (1 - scalars.lr * scalars.weight_decay);
+    w.copy_(moved.addcdiv_(m, root, -scalars.lr / scalars.bias_correction1));
+  }
+
+  bool all_finite(ConstMatrixView x) override { return at::isfinite(tensor(x)).all().item<bool>(); }
+  double largest(ConstMatrixView x) override { return tensor(x).max().item<double>(); }
+  double smallest(ConstMatrixView x) override { return tensor(x).min().item<double>(); }
+  void download(ConstMatrixView x, std::span<double> values) override {
+    if (static_cast<Index>(values.size()) != x.rows * x.cols * x.batch) {
+      fail("download", "Sizes differ: ", shape_text(x), " vs ", values.size());
+    }
+    const Tensor host = tensor(x).to(at::kDouble).cpu().contiguous();
+    std::copy_n(host.const_data_ptr<double>(), values.size(), values.data());
+  }
+
+ protected:
+  void run_parts(Index count, void* work, PartFunction function) override {
+    if (count > 0) function(work, *this, 0, count);
+  }
+  Index scratch_mark() override { return static_cast<Index>(live_.size()); }
+  void scratch_release(Index mark) override { live_.resize(static_cast<std::size_t>(mark)); }
+
+ private:
+  /// The view as a tensor [batch, rows, cols] of the same memory.
+  Tensor tensor(const ConstMatrixView& view) const {
+    return at::for_blob(const_cast<void*>(view.data), {view.batch, view.rows, view.cols})
+        .strides({view.batch_stride, view.row_stride, view.col_stride})
+        .options(at::TensorOptions(device_).dtype(scalar_type(view.dtype)))
+        .target_device(device_)
+        .make_tensor();
+  }
+
+  template <class Factor>
+  void balance_step(std::string_view where, const ConstMatrixView& h, MatrixView d, const Factor& factor) {
+    require_vector(where, h, h);
+    require_vector(where, h, d);
+    const Tensor leverage = tensor(h).to(at::kDouble), scales = tensor(d).to(at::kDouble);
+    const Tensor part = part_of(leverage, scales);
+    tensor(d).copy_(at::where(part, scales * factor(leverage, mean_over(part, leverage)), scales));
+    normalize(d, d);
+  }
+
+  /// 1 / (s_j + lam_i).
+  Tensor inverse_sums(const ConstMatrixView& s, const ConstMatrixView& lam) const {
+    return (tensor(s).mT() + tensor(lam)).reciprocal_();
+  }
+
+  static void require_column_major(std::string_view where, const ConstMatrixView& x) {
+    if (x.row_stride != 1) fail(where, "A column-major matrix is needed, its row stride is ", x.row_stride);
+  }
+  static void require_resolvent(std::string_view where, const ConstMatrixView& y, const ConstMatrixView& s,
+                                const ConstMatrixView& lam) {
+    require_vector(where, transposed(y), s);
+    require_vector(where, y, lam);
+    require(s.dtype == DType::f64 && lam.dtype == DType::f64, where, "float64 numbers are needed: ", s, lam);
+  }
+
+  at::Device device_;
+  int threads_ = 1;
+  std::vector<Tensor> live_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_aten_backend(c10::Device device) {
+  return std::make_unique<AtenBackend>(device);
+}
+
+}  // namespace aurora
