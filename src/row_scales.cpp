@@ -34,7 +34,7 @@ void inverse_row_norms(Backend& backend, ConstMatrixView X, MatrixView d) {
 void scaled_leverage(Backend& backend, ConstMatrixView X, ConstMatrixView d, ScaledFactors& factors,
                      MatrixView h) {
   backend.axpby(1.0, d, 0.0, factors.d);
-  factors.known = cholesky_leverage(backend, X, d, factors.Q, factors.R, h);
+  factors.known = cholesky_leverage(backend, X, d, factors.q, factors.r, h);
   if (factors.known) return;
   const ScratchFrame frame(backend);
   if (X.dtype == DType::f32) {
@@ -42,7 +42,7 @@ void scaled_leverage(Backend& backend, ConstMatrixView X, ConstMatrixView d, Sca
     const MatrixView R = backend.scratch(X.cols, X.cols, 1, DType::f64, Layout::column_major);
     if (cholesky_leverage(backend, X, d, Q, R, h)) return;
   }
-  scaled_polar(backend, X, d, kExact, factors.Q, h);
+  scaled_polar(backend, X, d, kExact, factors.q, h);
 }
 
 void scaled_polar(Backend& backend, ConstMatrixView X, ConstMatrixView d, const PolarSchedule& schedule,
@@ -53,8 +53,8 @@ void scaled_polar(Backend& backend, ConstMatrixView X, ConstMatrixView d, const 
     const MatrixView c = backend.scratch(X.rows, 1, 1, DType::f64);
     backend.power_scales(factors.d, 1.0, 1.0, 0.0, c);
     backend.scale_rows(d, c, c);
-    backend.scale_rows(c, factors.Q, Q);  // diag(d) X = diag(c) Q R
-    if (product_polar(backend, Q, factors.R, U)) return backend.row_dots(U, U, h);
+    backend.scale_rows(c, factors.q, Q);  // diag(d) X = diag(c) Q R
+    if (product_polar(backend, Q, factors.r, U)) return backend.row_dots(U, U, h);
   }
   scaled_polar(backend, X, d, schedule, U, h);
 }

@@ -21,9 +21,9 @@ inline void require_matching(std::string_view where, const ConstMatrixView& grad
 /// d_i = 1 / |x_i|; 0 for a row of zeros, that is below 1e-30 of the longest.
 void inverse_row_norms(Backend& backend, ConstMatrixView X, MatrixView d);
 
-/// diag(d) X = Q R with R upper triangular, kept for scales near d; of X's type.
+/// diag(d) X = q r with r upper triangular, kept for scales near d; of X's type.
 struct ScaledFactors {
-  MatrixView Q, R, d;
+  MatrixView q, r, d;
   bool known = false;
 };
 

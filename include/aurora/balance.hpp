@@ -44,10 +44,10 @@ bool balances(Sides sides, Index rows, Index cols);
 
 /// direction <- U with U'U = I and rows of nearly equal length sqrt(n/m), close to the gradient (m x n, m >
 /// n). Leverage scores before the last come from a Cholesky factor of the Gram matrix, or, where that is too
-/// ill-conditioned, from an exact polar factor. Rows below 1e-30 of the longest count as zero and stay zero;
-/// there is no absolute eps, so balanced_polar(c G) = balanced_polar(G). `row_scales`: one rows x 1 view per
-/// matrix of the batch with Balance::carried (along the balanced side), else empty. Errors as polar;
-/// Balance::release lets NaN through where its schedule does.
+/// ill-conditioned, from the same in float64 or an exact polar factor. Rows below 1e-30 of the longest count
+/// as zero and stay zero; there is no absolute eps, so balanced_polar(c G) = balanced_polar(G). `row_scales`:
+/// one rows x 1 view per matrix of the batch with Balance::carried (along the balanced side), else empty.
+/// Errors as polar; Balance::release lets NaN through where its schedule does.
 void balanced_polar(Backend& backend, ConstMatrixView gradient, const BalanceOptions& options,
                     std::span<const MatrixView> row_scales, MatrixView direction);
 
