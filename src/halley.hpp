@@ -22,7 +22,7 @@ bool product_polar(Backend& backend, ConstMatrixView Q, ConstMatrixView R, Matri
 
 /// Least over largest eigenvalue of X'X, from triangular_factor: down to kAccurateGramEigenvalue (condition
 /// numbers up to 32) the products in float32 are exact to 1e-4; down to kLeastGramEigenvalue (condition
-/// numbers up to 1000) a Cholesky factor makes X well conditioned.
+/// numbers up to 3000) a Cholesky factor makes X well conditioned.
 constexpr double kAccurateGramEigenvalue = 1e-3, kLeastGramEigenvalue = 1e-7;
 
 }  // namespace aurora

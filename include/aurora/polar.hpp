@@ -115,13 +115,12 @@ double polar_cut(const ConstMatrixView& gradient);
 /// equal types; the two may share memory. A schedule: each singular value goes through its steps. Exact:
 /// singular values at or below polar_cut give zero, and `exact` takes
 ///   exact-svd     for float64: a singular value decomposition, in float64;
-///   exact-halley  for clearly tall float32 (2 rows >= 3 cols) of a condition number kappa that turns out to
-///   be
-///                 at most 3000: Cholesky factors and the dynamically weighted Halley iteration, all in
-///                 float32, with an error below 1e-4 (2e-5 measured, and U'U = I to 1e-5);
+///   exact-halley  for clearly tall float32 (2 rows >= 3 cols) of a condition number that turns out to be at
+///                 most 3000: Cholesky factors and the dynamically weighted Halley iteration, all in float32,
+///                 with an error below 1e-4 (2e-5 measured, and U'U = I to 1e-5);
 ///   exact-eigen   for the other float32: the eigen-decomposition of the Gram matrix in float64, exact to
 ///                 rounding up to condition numbers of 1e5 and to 1e-4 at 1e6.
-/// Where exact-halley is asked for and kappa is too large or the type is float64, exact-eigen takes its
+/// Where exact-halley is asked for and that number is too large or the type is float64, exact-eigen takes its
 /// place. Throws std::invalid_argument where shapes or types differ and, for the exact factor, where an
 /// element is not finite; under a schedule NaN goes through.
 void polar(Backend& backend, ConstMatrixView gradient, const PolarSchedule& schedule, MatrixView direction);
