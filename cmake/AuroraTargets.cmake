@@ -27,7 +27,7 @@ endfunction()
 # For a target with sources that include torch headers.
 function(aurora_reads_torch target)
   target_link_libraries(${target} PRIVATE aurora::torch)
-  target_precompile_headers(${target} REUSE_FROM aurora_torch)
+  target_precompile_headers(${target} REUSE_FROM aurora_torch_header)
 endfunction()
 
 # A program that is a whole file, run as the test NAME: examples and the code of README.md. Where it includes torch headers
