@@ -145,7 +145,7 @@ Index last_third(const Comparison& comparison) {
   return last - last / 3;
 }
 
-/// Without the curves whose end is more than four times as far above the lowest as the middle one's: they
+/// Without the curves whose end is more than eight times as far above the lowest as the middle one's: they
 /// would press the others into one line. Nothing where no curve has two points.
 std::optional<Chart> zoomed(std::optional<Chart> chart) {
   if (!chart) return chart;
@@ -159,7 +159,7 @@ std::optional<Chart> zoomed(std::optional<Chart> chart) {
   if (!curve) return std::nullopt;
   std::sort(lasts.begin(), lasts.end());
   const double highest =
-      lasts.empty() ? HUGE_VAL : lasts.front() + 4 * (lasts[lasts.size() / 2] - lasts.front());
+      lasts.empty() ? HUGE_VAL : lasts.front() + 8 * (lasts[lasts.size() / 2] - lasts.front());
   for (Series& series : chart->series) {
     if (series.points.empty() || series.points.back().y <= highest) continue;
     chart->note += (chart->note.empty() ? "Above the picture: " : ", ") + series.name;
