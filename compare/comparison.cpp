@@ -179,7 +179,7 @@ template <class PointsOf>
 Band band(const Runs& runs, const PointsOf& points_of) {
   std::map<Index, std::pair<std::vector<double>, std::vector<double>>> at;  // values, seconds
   for (const RunData& run : runs) {
-    for (const Point& point : points_of(run)) {
+    for (const LoggedValue& point : points_of(run)) {
       if (!std::isfinite(point.value)) continue;
       at[point.step].first.push_back(point.value);
       at[point.step].second.push_back(point.seconds);
@@ -209,8 +209,8 @@ class Mean {
 };
 
 template <class ValueOf>
-std::vector<Point> over_layers(const RunData& run, const ValueOf& value_of) {
-  std::vector<Point> points;
+std::vector<LoggedValue> over_layers(const RunData& run, const ValueOf& value_of) {
+  std::vector<LoggedValue> points;
   for (const NeuronSnapshot& snapshot : run.neurons) {
     Mean mean;
     for (const LayerRecord& layer : snapshot.layers) mean.add(value_of(layer));

@@ -16,7 +16,7 @@ using Index = std::int64_t;
 enum class RunState : std::uint8_t { waiting, running, finished, diverged };
 
 /// A value at a step.
-struct Point {
+struct LoggedValue {
   Index step;
   double seconds;  // since the run's start
   double value;
@@ -41,7 +41,7 @@ struct RunData {
   RunState state = RunState::running;
   trainer::RunResult result;     // of the records so far; `step` is the last one taken
   double step_ms, optimizer_ms;  // medians over the steps; NaN for none
-  std::vector<Point> validation;
+  std::vector<LoggedValue> validation;
   std::vector<NeuronSnapshot> neurons;
   std::vector<std::string> warnings;  // a cut-off last line, lines that are no record
 };
