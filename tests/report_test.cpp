@@ -205,7 +205,7 @@ TEST(Report, WhatIsNotThereYetIsSaid) {
 TEST(Report, NumbersThatAreNotFiniteDoNotReachThePage) {
   Comparison comparison = example_comparison();
   OptimizerResult& muon = comparison.optimizers[1];
-  muon.validation_loss = {kNaN, kNaN, kNaN, {kNaN}};
+  muon.validation_loss = {kNaN, kNaN, kNaN, std::vector<double>(muon.seeds.size(), kNaN)};
   muon.validation[4].mean = kNaN;
   muon.validation[5] = {300, kNaN, HUGE_VAL, kNaN, HUGE_VAL};
   muon.starved_share[3].mean = muon.starved_by_layer[2][3] = muon.leverage_down[0] = kNaN;
