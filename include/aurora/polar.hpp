@@ -117,7 +117,7 @@ double polar_cut(const ConstMatrixView& gradient);
 ///   exact-svd     for float64: a singular value decomposition, in float64;
 ///   exact-halley  for clearly tall float32 (2 rows >= 3 cols) of a condition number that turns out to be at
 ///                 most 3000: Cholesky factors and the dynamically weighted Halley iteration, all in float32,
-///                 with an error below 1e-4 (2e-5 measured, and U'U = I to 1e-5);
+///                 with an error below 1e-4 (2e-5 measured, and U'U = I to 2e-5);
 ///   exact-eigen   for the other float32: the eigen-decomposition of the Gram matrix in float64, exact to
 ///                 rounding up to condition numbers of 1e5 and to 1e-4 at 1e6.
 /// Where exact-halley is asked for and that number is too large or the type is float64, exact-eigen takes its
