@@ -55,21 +55,31 @@ std::vector<fs::path> folders_in(const fs::path& folder) {
   return found;
 }
 
-/// Reads the run into `runs` if it can be read, else says why not.
-void add_run(const fs::path& folder, Runs& runs, std::vector<std::string>& warnings) {
+/// The run as it can be read; nothing, and why, where it cannot.
+std::optional<RunData> readable(const fs::path& folder, std::vector<std::string>& warnings) {
   try {
     RunData run = read_run(folder);
     warnings.insert(warnings.end(), run.warnings.begin(), run.warnings.end());
-    const auto same_seed = [&](const RunData& other) { return other.config.seed == run.config.seed; };
-    if (const auto twin = std::ranges::find_if(runs, same_seed); twin != runs.end()) {
-      warnings.push_back(folder.string() + " is left out: it repeats seed " +
-                         std::to_string(run.config.seed) + " of " + twin->folder.string());
-      return;
-    }
-    runs.push_back(std::move(run));
+    return run;
   } catch (const std::exception& error) {
     warnings.push_back(folder.string() + " is left out: " + error.what());
+    return {};
   }
+}
+
+/// Into `runs`, if none of them has its seed.
+void add_run(RunData run, Runs& runs, std::vector<std::string>& warnings) {
+  const auto same_seed = [&](const RunData& other) { return other.config.seed == run.config.seed; };
+  if (const auto twin = std::ranges::find_if(runs, same_seed); twin != runs.end()) {
+    warnings.push_back(run.folder.string() + " is left out: it repeats seed " +
+                       std::to_string(run.config.seed) + " of " + twin->folder.string());
+    return;
+  }
+  runs.push_back(std::move(run));
+}
+
+void add_run(const fs::path& folder, Runs& runs, std::vector<std::string>& warnings) {
+  if (auto run = readable(folder, warnings)) add_run(std::move(*run), runs, warnings);
 }
 
 void sort_by_seed(Runs& runs) {
@@ -143,17 +153,10 @@ std::vector<Group> groups_below(const fs::path& folder, std::vector<std::string>
   std::ranges::sort(found);
   std::map<std::string, std::map<double, Runs>> by_options;
   for (const fs::path& path : found) {
-    Runs one;
-    add_run(path, one, warnings);
-    if (one.empty()) continue;
-    Runs& runs = by_options[variant_of(one.front().config)][swept_lr(one.front().config)];
-    const auto same_seed = [&](const RunData& run) { return run.config.seed == one.front().config.seed; };
-    if (const auto twin = std::ranges::find_if(runs, same_seed); twin != runs.end()) {
-      warnings.push_back(path.string() + " is left out: it repeats seed " +
-                         std::to_string(one.front().config.seed) + " of " + twin->folder.string());
-      continue;
-    }
-    runs.push_back(std::move(one.front()));
+    auto run = readable(path, warnings);
+    if (!run) continue;
+    Runs& runs = by_options[variant_of(run->config)][swept_lr(run->config)];
+    add_run(std::move(*run), runs, warnings);
   }
   std::vector<Group> groups;
   for (auto& [variant, rates] : by_options) {

@@ -9,7 +9,7 @@
 
 #include "blas.hpp"
 #include "elementwise.hpp"
-#include "error.hpp"
+#include "operands.hpp"
 
 // libgomp's entry point for `#pragma omp parallel`. Called by name so that every compiler shares the one
 // thread pool that MKL and libtorch use too; a second pool would fight them for the cores.
@@ -87,21 +87,6 @@ class Arena {
   Position now_;
   Index peak_ = 0;
 };
-
-void require(bool condition, std::string_view where, std::string_view rule, const ConstMatrixView& a,
-             const ConstMatrixView& b) {
-  if (!condition)
-    fail(where, rule, shape_text(a), " ", name(a.dtype), " vs ", shape_text(b), " ", name(b.dtype));
-}
-
-void require_same_shape(std::string_view where, const ConstMatrixView& a, const ConstMatrixView& b) {
-  require(same_shape(a, b), where, "Shapes differ: ", a, b);
-}
-
-void require_vector(std::string_view where, const ConstMatrixView& x, const ConstMatrixView& d) {
-  require(d.rows == x.rows && d.cols == 1 && d.batch == x.batch && d.dtype != DType::bf16, where,
-          "One float32 or float64 number per row is needed: ", x, d);
-}
 
 /// A view as BLAS sees it.
 struct Operand {
@@ -399,15 +384,6 @@ class CpuBackend final : public Backend {
  private:
   void use_threads() const { blas::set_threads(threads_); }
 
-  static void require_column_major(std::string_view where, const ConstMatrixView& x) {
-    if (x.row_stride != 1) fail(where, "A column-major matrix is needed, its row stride is ", x.row_stride);
-  }
-  static void require_resolvent(std::string_view where, const ConstMatrixView& y, const ConstMatrixView& s,
-                                const ConstMatrixView& lam) {
-    require_vector(where, transposed(y), s);
-    require_vector(where, y, lam);
-    require(s.dtype == DType::f64 && lam.dtype == DType::f64, where, "float64 numbers are needed: ", s, lam);
-  }
   static void converged(std::string_view where, const ConstMatrixView& x, blas::Int info) {
     if (info == 0) return;
     throw std::runtime_error("[aurora::" + std::string(where) + "] LAPACK did not converge: " +

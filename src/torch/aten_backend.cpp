@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "../error.hpp"
+#include "../operands.hpp"
 #include "aurora/torch/backend.hpp"
 
 namespace aurora {
@@ -16,21 +16,6 @@ constexpr double kLeastOdds = 1e-2;  // of an odds step; see Backend::odds_step
 
 at::ScalarType scalar_type(DType dtype) {
   return dtype == DType::f64 ? at::kDouble : dtype == DType::f32 ? at::kFloat : at::kBFloat16;
-}
-
-void require(bool condition, std::string_view where, std::string_view rule, const ConstMatrixView& a,
-             const ConstMatrixView& b) {
-  if (!condition)
-    fail(where, rule, shape_text(a), " ", name(a.dtype), " vs ", shape_text(b), " ", name(b.dtype));
-}
-
-void require_same_shape(std::string_view where, const ConstMatrixView& a, const ConstMatrixView& b) {
-  require(same_shape(a, b), where, "Shapes differ: ", a, b);
-}
-
-void require_vector(std::string_view where, const ConstMatrixView& x, const ConstMatrixView& d) {
-  require(d.rows == x.rows && d.cols == 1 && d.batch == x.batch && d.dtype != DType::bf16, where,
-          "One float32 or float64 number per row is needed: ", x, d);
 }
 
 /// The largest element of each matrix, [batch, 1, 1].
@@ -304,16 +289,6 @@ class AtenBackend final : public Backend {
   /// 1 / (s_j + lam_i).
   Tensor inverse_sums(const ConstMatrixView& s, const ConstMatrixView& lam) const {
     return (tensor(s).mT() + tensor(lam)).reciprocal_();
-  }
-
-  static void require_column_major(std::string_view where, const ConstMatrixView& x) {
-    if (x.row_stride != 1) fail(where, "A column-major matrix is needed, its row stride is ", x.row_stride);
-  }
-  static void require_resolvent(std::string_view where, const ConstMatrixView& y, const ConstMatrixView& s,
-                                const ConstMatrixView& lam) {
-    require_vector(where, transposed(y), s);
-    require_vector(where, y, lam);
-    require(s.dtype == DType::f64 && lam.dtype == DType::f64, where, "float64 numbers are needed: ", s, lam);
   }
 
   at::Device device_;

@@ -1,0 +1,35 @@
+#pragma once
+
+#include "aurora/backend.hpp"
+#include "error.hpp"
+
+// What the primitives of every backend ask of their operands.
+namespace aurora {
+
+inline void require(bool condition, std::string_view where, std::string_view rule, const ConstMatrixView& a,
+                    const ConstMatrixView& b) {
+  if (!condition)
+    fail(where, rule, shape_text(a), " ", name(a.dtype), " vs ", shape_text(b), " ", name(b.dtype));
+}
+
+inline void require_same_shape(std::string_view where, const ConstMatrixView& a, const ConstMatrixView& b) {
+  require(same_shape(a, b), where, "Shapes differ: ", a, b);
+}
+
+inline void require_vector(std::string_view where, const ConstMatrixView& x, const ConstMatrixView& d) {
+  require(d.rows == x.rows && d.cols == 1 && d.batch == x.batch && d.dtype != DType::bf16, where,
+          "One float32 or float64 number per row is needed: ", x, d);
+}
+
+inline void require_column_major(std::string_view where, const ConstMatrixView& x) {
+  if (x.row_stride != 1) fail(where, "A column-major matrix is needed, its row stride is ", x.row_stride);
+}
+
+inline void require_resolvent(std::string_view where, const ConstMatrixView& y, const ConstMatrixView& s,
+                              const ConstMatrixView& lam) {
+  require_vector(where, transposed(y), s);
+  require_vector(where, y, lam);
+  require(s.dtype == DType::f64 && lam.dtype == DType::f64, where, "float64 numbers are needed: ", s, lam);
+}
+
+}  // namespace aurora
