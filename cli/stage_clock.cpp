@@ -56,8 +56,11 @@ void StageClock::odds_step(ConstMatrixView h, MatrixView d) {
 void StageClock::tyler_step(ConstMatrixView h, MatrixView d) {
   timed(Stage::elementwise, 0, [&] { inner_.tyler_step(h, d); });
 }
-double StageClock::spread(ConstMatrixView h, ConstMatrixView d) {
-  return timed(Stage::elementwise, 0, [&] { return inner_.spread(h, d); });
+void StageClock::spread(ConstMatrixView h, ConstMatrixView d, MatrixView s) {
+  timed(Stage::elementwise, 0, [&] { inner_.spread(h, d, s); });
+}
+void StageClock::select_less(ConstMatrixView a, ConstMatrixView b, ConstMatrixView x, MatrixView y) {
+  timed(Stage::elementwise, 0, [&] { inner_.select_less(a, b, x, y); });
 }
 void StageClock::adopt_scales(ConstMatrixView e, MatrixView d) {
   timed(Stage::elementwise, 0, [&] { inner_.adopt_scales(e, d); });

@@ -43,7 +43,8 @@ class StageClock final : public Backend {
   void power_scales(ConstMatrixView h, double target, double exponent, double cut, MatrixView d) override;
   void odds_step(ConstMatrixView h, MatrixView d) override;
   void tyler_step(ConstMatrixView h, MatrixView d) override;
-  double spread(ConstMatrixView h, ConstMatrixView d) override;
+  void spread(ConstMatrixView h, ConstMatrixView d, MatrixView s) override;
+  void select_less(ConstMatrixView a, ConstMatrixView b, ConstMatrixView x, MatrixView y) override;
   void adopt_scales(ConstMatrixView e, MatrixView d) override;
   void resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView p,
                       MatrixView q) override;

@@ -88,6 +88,11 @@ void balanced_polar(Backend& backend, ConstMatrixView gradient, const BalanceOpt
   const MatrixView X = backend.scratch(G.rows, G.cols, G.batch, G.dtype, layout_of(G));
   backend.normalize(G, X);
   if (options.balance == Balance::release) return release_balance(backend, X, options, U);
+  if (options.balance == Balance::odds && backend.asynchronous()) {
+    const MatrixView d = backend.scratch(X.rows, 1, X.batch, DType::f64);
+    inverse_row_norms(backend, X, d);
+    return odds_balance_asynchronous(backend, X, options.pp_iterations, options.polar, d, U);
+  }
   if (!backend.all_finite(X))
     fail("balanced_polar", "The gradient has an Inf or NaN: ", shape_text(gradient));
   for (Index b = 0; b < G.batch; ++b) {

@@ -18,7 +18,7 @@ std::vector<double> values_of(Backend& backend, ConstMatrixView vector) {
 
 void require_one(std::string_view where, const ConstMatrixView& x) {
   if (x.batch != 1 || x.rows < 1 || x.cols < 1) fail(where, "One matrix is needed: ", shape_text(x));
-  if (x.dtype == DType::bf16) fail(where, "The type must be float32 or float64: ", name(x.dtype));
+  if (!is_wide(x.dtype)) fail(where, "The type must be float32 or float64: ", name(x.dtype));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@ namespace aurora {
 namespace {
 
 constexpr double kLeastSingularValue = 3e-4;  // of the largest
+constexpr double kLeastInFloat64 = 3e-6;      // the same where float64 begins
 constexpr double kLargestWeight = 1000;       // of a step: I + c X'X is exact to c units in the last place
 constexpr int kMostSteps = 12;                // twice of what the least singular value needs
 constexpr double kNear = 0.3;                 // |X'X - I|_F from which a polynomial ends it
@@ -96,6 +97,20 @@ double smallest_eigenvalue(Backend& backend, ConstMatrixView r) {
          });
 }
 
+/// X <- X (a + b S) (I + c S)^-1 for S = X'X; Y and Z are scratch of their shapes. Returns false where I + c
+/// S is not positive definite to working precision.
+bool halley_step(Backend& backend, const Halley& halley, ConstMatrixView S, MatrixView Z, MatrixView Y,
+                 MatrixView X) {
+  backend.axpby(halley.c, S, 0.0, Z);
+  shift_diagonal(backend, 1.0, Z);
+  if (!(backend.cholesky(Z) > 0)) return false;
+  backend.axpby(1.0, X, 0.0, Y);
+  backend.divide_by_upper(Z, Y);
+  backend.divide_by_upper(transposed(Z), Y);
+  backend.axpby(halley.a - halley.b / halley.c, Y, halley.b / halley.c, X);
+  return true;
+}
+
 /// X <- polar(X), with X's least singular value about l of the largest. Returns false where it does not
 /// converge.
 bool iterate(Backend& backend, double l, MatrixView& X) {
@@ -117,13 +132,7 @@ bool iterate(Backend& backend, double l, MatrixView& X) {
       continue;
     }
     const Halley halley(std::clamp(l, least_target(), 0.999));
-    backend.axpby(halley.c, S, 0.0, Z);
-    shift_diagonal(backend, 1.0, Z);
-    if (!(backend.cholesky(Z) > 0)) return false;
-    backend.axpby(1.0, X, 0.0, Y);
-    backend.divide_by_upper(Z, Y);
-    backend.divide_by_upper(transposed(Z), Y);
-    backend.axpby(halley.a - halley.b / halley.c, Y, halley.b / halley.c, X);
+    if (!halley_step(backend, halley, S, Z, Y, X)) return false;
     l = halley(l);
   }
   return false;
@@ -138,7 +147,7 @@ double triangular_factor(Backend& backend, ConstMatrixView Q, MatrixView R) {
   return smallest_eigenvalue(backend, R) / largest;
 }
 
-bool halley_polar(Backend& backend, ConstMatrixView Q, ConstMatrixView R, MatrixView T, MatrixView U) {
+bool triangular_polar(Backend& backend, ConstMatrixView Q, ConstMatrixView R, MatrixView T, MatrixView U) {
   const ScratchFrame frame(backend);
   const MatrixView S = square(backend, T.rows, T.dtype);
   backend.gram(T, S);
@@ -158,7 +167,44 @@ bool product_polar(Backend& backend, ConstMatrixView Q, ConstMatrixView R, Matri
   const MatrixView S = square(backend, Q.cols, Q.dtype), T = square(backend, Q.cols, Q.dtype);
   if (triangular_factor(backend, Q, S) < kAccurateGramEigenvalue) return false;
   backend.multiply(1.0, S, R, 0.0, T);
-  return halley_polar(backend, Q, S, T, U);
+  return triangular_polar(backend, Q, S, T, U);
+}
+
+bool halley_polar(Backend& backend, ConstMatrixView S, MatrixView X, MatrixView U) {
+  const ScratchFrame frame(backend);
+  const Index n = X.cols;
+  const MatrixView R = square(backend, n, DType::f64), T = square(backend, n, DType::f64);
+  const double largest = largest_eigenvalue(backend, S);
+  backend.axpby(1 / largest, S, 0.0, R);
+  if (!(backend.cholesky(R) > 0)) return false;
+  double l = std::sqrt(smallest_eigenvalue(backend, R));
+  if (!(l >= kLeastInFloat64)) return false;
+
+  const bool lift = l * l < kAccurateGramEigenvalue;
+  backend.axpby(1.0, R, 0.0, T);
+  if (lift) {
+    const MatrixView Y = square(backend, n, DType::f64), Z = square(backend, n, DType::f64);
+    const MatrixView scaled = square(backend, n, DType::f64);
+    const Halley halley(l);
+    backend.axpby(1 / largest, S, 0.0, scaled);
+    if (!halley_step(backend, halley, scaled, Z, Y, T)) return false;
+    l = halley(l);
+  }
+  MatrixView P = square(backend, n, U.dtype);
+  backend.axpby(1.0, T, 0.0, P);
+  if (!iterate(backend, l, P)) return false;
+
+  const MatrixView Q = backend.scratch(X.rows, n, 1, U.dtype, layout_of(X));
+  if (lift) {
+    backend.divide_by_upper(R, X);
+  } else {
+    const MatrixView r = square(backend, n, U.dtype);
+    backend.axpby(1.0, R, 0.0, r);
+    backend.divide_by_upper(transposed(r), transposed(P));  // R^-1 polar(R)
+  }
+  backend.axpby(1 / std::sqrt(largest), X, 0.0, Q);
+  backend.multiply(1.0, Q, P, 0.0, U);
+  return true;
 }
 
 }  // namespace aurora

@@ -10,6 +10,8 @@ std::string_view name(DType dtype) {
       return "float64";
     case DType::bf16:
       return "bfloat16";
+    case DType::f16:
+      return "float16";
   }
   return "unknown";
 }

@@ -49,16 +49,57 @@ void odds_balance(Backend& backend, ConstMatrixView X, int evaluations, const Po
   ScaledFactors factors{backend.scratch(X.rows, X.cols, 1, X.dtype, layout_of(X)),
                         backend.scratch(X.cols, X.cols, 1, X.dtype, Layout::column_major),
                         backend.scratch(X.rows, 1, 1, DType::f64)};
+  const MatrixView s = backend.scratch(1, 1, 1, DType::f64);
+  const auto spread = [&] {
+    backend.spread(h, d, s);
+    return backend.largest(s);
+  };
   Safeguard safeguard(backend, X.rows);
   for (int k = 1; k < evaluations; ++k) {
     scaled_leverage(backend, X, d, factors, h);
-    const double spread = backend.spread(h, d);
-    safeguard.rejects(spread) ? safeguard.retreat(d) : safeguard.step(h, spread, d);
+    const double now = spread();
+    safeguard.rejects(now) ? safeguard.retreat(d) : safeguard.step(h, now, d);
   }
   scaled_polar(backend, X, d, schedule, factors, U, h);
-  if (safeguard.rejects(backend.spread(h, d))) {
+  if (safeguard.rejects(spread())) {
     safeguard.retreat(d);
     scaled_polar(backend, X, d, schedule, factors, U, h);
+  }
+}
+
+void odds_balance_asynchronous(Backend& backend, ConstMatrixView X, int evaluations,
+                               const PolarSchedule& schedule, MatrixView d, MatrixView U) {
+  const ScratchFrame frame(backend);
+  const auto vector = [&](Index rows) { return backend.scratch(rows, 1, X.batch, DType::f64); };
+  const MatrixView V = backend.scratch(X.rows, X.cols, X.batch, X.dtype, layout_of(X));
+  const MatrixView h = vector(X.rows), best_h = vector(X.rows), best_d = vector(X.rows), s = vector(1),
+                   best_s = vector(1), before = vector(1);
+  const PolarSchedule rough = schedule == kExact ? kPolarExpress6 : schedule;
+  for (int k = 1; k <= evaluations; ++k) {
+    const bool first = k == 1, last = k == evaluations;
+    scaled_polar(backend, X, d, last ? schedule : rough, first ? U : V, h);
+    backend.spread(h, d, s);
+    if (first) {
+      backend.axpby(1.0, s, 0.0, best_s);
+      backend.axpby(1.0, h, 0.0, best_h);
+      backend.axpby(1.0, d, 0.0, best_d);
+    } else {
+      backend.axpby(1.0, best_s, 0.0, before);
+      backend.select_less(s, before, V, U);
+      backend.select_less(s, before, h, best_h);
+      backend.select_less(s, before, d, best_d);
+      backend.select_less(s, before, s, best_s);
+    }
+    if (last) return;
+    backend.axpby(1.0, best_d, 0.0, d);
+    if (first) {
+      backend.odds_step(best_h, d);
+      continue;
+    }
+    backend.axpby(1.0, best_d, 0.0, h);  // the scales after an odds step, in h's place
+    backend.tyler_step(best_h, d);
+    backend.odds_step(best_h, h);
+    backend.select_less(s, before, h, d);
   }
 }
 

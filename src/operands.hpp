@@ -17,8 +17,13 @@ inline void require_same_shape(std::string_view where, const ConstMatrixView& a,
 }
 
 inline void require_vector(std::string_view where, const ConstMatrixView& x, const ConstMatrixView& d) {
-  require(d.rows == x.rows && d.cols == 1 && d.batch == x.batch && d.dtype != DType::bf16, where,
+  require(d.rows == x.rows && d.cols == 1 && d.batch == x.batch && is_wide(d.dtype), where,
           "One float32 or float64 number per row is needed: ", x, d);
+}
+
+inline void require_scalars(std::string_view where, const ConstMatrixView& x, const ConstMatrixView& s) {
+  require(s.rows == 1 && s.cols == 1 && s.batch == x.batch && is_wide(s.dtype), where,
+          "One float32 or float64 number per matrix is needed: ", x, s);
 }
 
 inline void require_column_major(std::string_view where, const ConstMatrixView& x) {

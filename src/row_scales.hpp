@@ -43,6 +43,12 @@ void scaled_polar(Backend& backend, ConstMatrixView X, ConstMatrixView d, const 
 void odds_balance(Backend& backend, ConstMatrixView X, int evaluations, const PolarSchedule& schedule,
                   MatrixView d, MatrixView U);
 
+/// The same for a batch and without waiting. The evaluations before the last take polar-express-6 where the
+/// schedule is exact, and each matrix ends with the most even of its evaluations; none is added after a step
+/// that failed.
+void odds_balance_asynchronous(Backend& backend, ConstMatrixView X, int evaluations,
+                               const PolarSchedule& schedule, MatrixView d, MatrixView U);
+
 /// U nearest to X's constrained optimum before it is made feasible; see balanced_polar.
 void closed_form_optimum(Backend& backend, ConstMatrixView X, MatrixView U);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "error.hpp"
 
@@ -23,7 +24,7 @@ void require_equal_shape(std::string_view what, std::span<const MatrixView> view
 
 void require_states(std::string_view what, std::span<const MatrixView> views) {
   for (const auto& view : views) {
-    if (view.dtype == DType::bf16 || view.dtype != views.front().dtype) {
+    if (!is_wide(view.dtype) || view.dtype != views.front().dtype) {
       fail("spectral_step", "States must be float32 or float64 and equal: ", what, " ", name(view.dtype));
     }
   }
@@ -94,6 +95,25 @@ bool all_finite(Backend& backend, std::span<const ConstMatrixView> gradients) {
                      [&](const ConstMatrixView& gradient) { return backend.all_finite(gradient); });
 }
 
+void Backend::blend(std::span<const ConstMatrixView> gradients, double momentum, bool nesterov,
+                    std::span<const MatrixView> momentum_buffers, MatrixView blended) {
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    blend_momentum(*this, gradients[i], momentum, nesterov, momentum_buffers[i],
+                   matrix_of(blended, static_cast<Index>(i)));
+  }
+}
+
+void Backend::keep(ConstMatrixView batch, std::span<const MatrixView> to) {
+  for (std::size_t i = 0; i < to.size(); ++i) axpby(1.0, matrix_of(batch, static_cast<Index>(i)), 0.0, to[i]);
+}
+
+void Backend::apply(ConstMatrixView directions, double lr, double weight_decay, double scale,
+                    std::span<const MatrixView> weights) {
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    apply_update(*this, matrix_of(directions, static_cast<Index>(i)), lr, weight_decay, scale, weights[i]);
+  }
+}
+
 void update_weights(Backend& backend, const StepOptions& options, DirectionRef direction,
                     const StepTensors& tensors) {
   if (tensors.gradients.empty()) return;
@@ -101,24 +121,29 @@ void update_weights(Backend& backend, const StepOptions& options, DirectionRef d
   const ConstMatrixView first = tensors.weights.front();
   const DType state = tensors.momentum_buffers.front().dtype;
   const double scale = update_scale(options.scale, first.rows, first.cols);
+  const auto& row_states = tensors.row_states;
 
   const auto count = static_cast<Index>(tensors.gradients.size());
   backend.for_each_part(count, [&](Backend& part, Index begin, Index end) {
     const ScratchFrame frame(part);
     const MatrixView B = part.scratch(first.rows, first.cols, end - begin, state, layout_of(first));
     const MatrixView U = part.scratch(first.rows, first.cols, end - begin, state, layout_of(first));
-    for (Index i = begin; i < end; ++i) {
-      const auto at = static_cast<std::size_t>(i);
-      blend_momentum(part, tensors.gradients[at], options.momentum, options.nesterov,
-                     tensors.momentum_buffers[at], matrix_of(B, i - begin));
+    part.blend(part_of(tensors.gradients, begin, end), options.momentum, options.nesterov,
+               part_of(tensors.momentum_buffers, begin, end), B);
+    if (row_states.empty() || !part.asynchronous()) {
+      direction.call(direction.object, part, B, part_of(row_states, begin, end), U);
+    } else {  // on copies: whether the step is applied is not known yet
+      const MatrixView S = part.scratch(row_states.front().rows, 1, end - begin, row_states.front().dtype);
+      std::vector<MatrixView> states;
+      for (Index i = begin; i < end; ++i) {
+        states.push_back(matrix_of(S, i - begin));
+        part.axpby(1.0, row_states[static_cast<std::size_t>(i)], 0.0, states.back());
+      }
+      direction.call(direction.object, part, B, states, U);
+      part.keep(S, part_of(row_states, begin, end));
     }
-    direction.call(direction.object, part, B, part_of(tensors.row_states, begin, end), U);
-    for (Index i = begin; i < end; ++i) {
-      const auto at = static_cast<std::size_t>(i);
-      const ConstMatrixView u = matrix_of(U, i - begin);
-      if (!tensors.directions.empty()) part.axpby(1.0, u, 0.0, tensors.directions[at]);
-      apply_update(part, u, options.lr, options.weight_decay, scale, tensors.weights[at]);
-    }
+    if (!tensors.directions.empty()) part.keep(U, part_of(tensors.directions, begin, end));
+    part.apply(U, options.lr, options.weight_decay, scale, part_of(tensors.weights, begin, end));
   });
 }
 

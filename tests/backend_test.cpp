@@ -181,6 +181,32 @@ TEST(Backend, PowerScalesFollowTheirFormulaAboveTheCutAndAreZeroBelow) {
       {5, 1, 1, {std::pow(0.5, 0.25), std::pow(2, 0.25), 0, std::pow(2e9, 0.25), std::pow(8, 0.25)}}, 1e-15));
 }
 
+TEST(Backend, SpreadIsTheCoefficientOfVariationOfTheRowNormsThatTakePart) {
+  // Rows 0 and 1 take part; row 2 is zero, row 3 is alone on its direction.
+  const Stored h({4, 1, 2, {0.25, 0.01, 0, 1, 0.25, 0.25, 0, 1}}, DType::f64);
+  const Stored d({4, 1, 2, {1, 2, 0, 3, 1, 2, 0, 3}}, DType::f64);
+  Stored s({1, 1, 2, {-1, -1}}, DType::f64);
+  make_tested_backend()->spread(h.view(), d.view(), s.view());
+  EXPECT_NEAR(s.values()(0, 0, 0), 0.2 / 0.3, 1e-12);  // of 0.5 and 0.1
+  EXPECT_NEAR(s.values()(0, 0, 1), 0, 1e-12);
+  const Stored nothing({4, 1, 2, std::vector<double>(8, 0)}, DType::f64);
+  make_tested_backend()->spread(nothing.view(), nothing.view(), s.view());
+  EXPECT_EQ(s.values()(0, 0, 0), 0);
+}
+
+TEST_P(BackendPrimitive, SelectLessTakesWholeMatricesWhereTheirNumberIsLess) {
+  Random random(5);
+  const Matrix x = rounded(gaussian(random, 5, 3, 3), dtype()),
+               y = rounded(gaussian(random, 5, 3, 3), dtype());
+  const Stored a({1, 1, 3, {1, 2, 2}}, DType::f64), b({1, 1, 3, {2, 1, 2}}, DType::f64), sx(x, dtype());
+  Stored sy(y, dtype());
+  backend_->select_less(a.view(), b.view(), sx.view(), sy.view());
+  for (Index matrix = 0; matrix < 3; ++matrix) {
+    EXPECT_EQ(sy.values()(4, 2, matrix), (matrix == 0 ? x : y)(4, 2, matrix));
+    EXPECT_EQ(sy.values()(0, 0, matrix), (matrix == 0 ? x : y)(0, 0, matrix));
+  }
+}
+
 TEST_P(BackendPrimitive, FillWritesEveryElementAndNoPadding) {
   for (const Placement& placement : kPlacements) {
     Stored x(Matrix{5, 7, 2}, dtype(), placement);
@@ -333,10 +359,10 @@ TEST(Backend, AdamIsItsFormulaForEveryTypeOfWeightAndGradient) {
     for (const DType weight_type : {DType::f32, DType::f64, DType::bf16}) {
       for (const Placement& placement : kPlacements) {
         const DType state = weight_type == DType::f64 ? DType::f64 : DType::f32;
-        const Matrix g = rounded(gaussian(random, 5, 7), gradient_type),
-                     w = rounded(gaussian(random, 5, 7), weight_type);
-        const Matrix m = rounded(gaussian(random, 5, 7), state);
-        Matrix v = rounded(gaussian(random, 5, 7), state);
+        const Matrix g = rounded(gaussian(random, 19, 37), gradient_type),
+                     w = rounded(gaussian(random, 19, 37), weight_type);
+        const Matrix m = rounded(gaussian(random, 19, 37), state);
+        Matrix v = rounded(gaussian(random, 19, 37), state);
         for (double& value : v.values) value = std::abs(value);
         Matrix m1 = sum(a.beta1, m, 1 - a.beta1, g), v1 = v, w1 = w;
         for (std::size_t k = 0; k < g.values.size(); ++k) {
@@ -353,6 +379,22 @@ TEST(Backend, AdamIsItsFormulaForEveryTypeOfWeightAndGradient) {
         EXPECT_TRUE(close(sw.values(), w1, 64 * unit_roundoff(state) + 4 * unit_roundoff(weight_type)));
         EXPECT_TRUE(sw.padding_is_untouched());
       }
+    }
+  }
+}
+
+TEST(Backend, AllFiniteLooksEverywhereWithTwoThreadsToo) {
+  const auto backend = make_tested_backend();
+  backend->set_threads(2);
+  constexpr Index kSize = Index{514} * 1022;  // enough for two threads
+  std::vector<float> x(kSize, 1.0F);
+  const ConstMatrixView matrix = row_major(x.data(), 514, 1022), vector = row_major(x.data(), 1, kSize);
+  for (const ConstMatrixView& view : {matrix, transposed(matrix), vector, transposed(vector)}) {
+    EXPECT_TRUE(backend->all_finite(view)) << shape_text(view);
+    for (const Index where : {Index{0}, kSize / 4, kSize / 2 - 1, kSize / 2, 3 * kSize / 4, kSize - 1}) {
+      x[static_cast<std::size_t>(where)] = std::numeric_limits<float>::infinity();
+      EXPECT_FALSE(backend->all_finite(view)) << shape_text(view) << " at " << where;
+      x[static_cast<std::size_t>(where)] = 1.0F;
     }
   }
 }

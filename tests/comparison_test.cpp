@@ -90,11 +90,12 @@ TEST(Comparison, DifferencesArePairedBySeed) {
 TEST(Comparison, ADifferenceTakesOnlySeedsThatBothFinished) {
   const TemporaryFolder folder;
   write_three_seeds(folder.path());
-  write_result(folder.path(), {.variant = "aurora", .seed = 1, .steps_taken = 7});
+  write_result(folder.path(), {.variant = "aurora", .seed = 1, .step_ms = 500, .steps_taken = 7});
   const Comparison comparison = read_comparison(folder.path());
   const OptimizerResult& aurora = of(comparison, "aurora");
   EXPECT_THAT(aurora.seeds, ElementsAre(0, 2));
   EXPECT_THAT(aurora.running, ElementsAre(1));
+  EXPECT_NEAR(aurora.step_ms, 105.5, 1e-12);
   EXPECT_EQ(comparison.differences.front().seeds, 2);
   EXPECT_NEAR(comparison.differences.front().validation_loss.mean, -0.2, 1e-12);
   EXPECT_FALSE(comparison.complete);
@@ -249,7 +250,7 @@ TEST(Comparison, TheSweepIsReadAndItsEdgeReported) {
                                                                              .seed = kFirstSweepSeed,
                                                                              .loss = 2 - 0.1 * factor,
                                                                              .lr_factor = factor,
-                                                                             .diverged_at = lost ? 3 : 0});
+                                                                             .diverged_at = lost ? 7 : 0});
     }
   }
   const Comparison comparison = read_comparison(folder.path());
@@ -262,6 +263,19 @@ TEST(Comparison, TheSweepIsReadAndItsEdgeReported) {
   EXPECT_THAT(comparison.warnings, Contains(AllOf(HasSubstr("aurora"), HasSubstr("edge"))));
   EXPECT_THAT(comparison.warnings, Not(Contains(AllOf(HasSubstr("muon:"), HasSubstr("edge")))));
   EXPECT_TRUE(summary(comparison)["optimizers"]["muon"]["swept"][2]["val_loss"].is_null());
+}
+
+TEST(Comparison, ASweepOfOneRateHasNoEdge) {
+  const TemporaryFolder folder;
+  write_result(folder.path(), {.variant = "muon"});
+  write_run(sweep_folder(folder.path(), "muon", 1, kFirstSweepSeed), {.seed = kFirstSweepSeed});
+  EXPECT_THAT(read_comparison(folder.path()).warnings, Not(Contains(HasSubstr("edge"))));
+}
+
+TEST(Comparison, RunsThatAllStillRunShowTheirTimes) {
+  const TemporaryFolder folder;
+  write_result(folder.path(), {.variant = "muon", .steps_taken = 7});
+  EXPECT_GT(of(read_comparison(folder.path()), "muon").step_ms, 100);
 }
 
 TEST(Comparison, OneSeedHasNoIntervalAndNoConclusion) {

@@ -82,6 +82,15 @@ TEST(RunAll, SweepsFirstThenSeedBySeed) {
                           "runs/aurora/seed-0", "runs/muon/seed-1", "runs/aurora/seed-1"));
 }
 
+TEST(RunAll, EverySeedOfTheSweepIsARunOfItsOwn) {
+  const TemporaryFolder folder;
+  Design design = design_of({"muon"}, 1, {1, 2});
+  design.sweep_seeds = 2;
+  EXPECT_THAT(trained(design, folder.path()),
+              ElementsAre("sweep/muon/lr-1/seed-1000", "sweep/muon/lr-1/seed-1001",
+                          "sweep/muon/lr-2/seed-1000", "sweep/muon/lr-2/seed-1001", "runs/muon/seed-0"));
+}
+
 TEST(RunAll, TheResultTakesTheBestRateOfTheSweep) {
   const TemporaryFolder folder;
   trained(design_of({"muon", "adamw"}, 1, {0.5, 1, 2, 4}), folder.path());
@@ -102,7 +111,7 @@ TEST(RunAll, ADivergedRateOfTheSweepIsNeverTheBest) {
 
 TEST(RunAll, ASecondCallTrainsNothing) {
   const TemporaryFolder folder;
-  const Design design = design_of({"muon", "aurora"}, 2, {1, 2});
+  const Design design = design_of({"muon", "adamw"}, 2, {1, 2});
   trained(design, folder.path());
   EXPECT_THAT(trained(design, folder.path()), IsEmpty());
 }
@@ -160,6 +169,12 @@ TEST(RunAll, AnotherComparisonIsRefusedByWhatDiffers) {
               AllOf(HasSubstr("--sweep-lr"), HasSubstr("1,2"), HasSubstr("1,3")));
   EXPECT_THAT(refusal(design_of({"muon", "aurora"}, 1, {1, 2}), folder.path()), HasSubstr("--seeds"));
   EXPECT_THAT(refusal(design_of({"muon"}, 2, {1, 2}), folder.path()), HasSubstr("aurora"));
+  other = design_of({"muon", "aurora"}, 2, {1, 2});
+  other.first_seed = 1;
+  EXPECT_THAT(refusal(other, folder.path()), AllOf(HasSubstr("--seed is 0"), HasSubstr("here 1")));
+  other.first_seed = 0;
+  other.sweep_seeds = 2;
+  EXPECT_THAT(refusal(other, folder.path()), AllOf(HasSubstr("--sweep-seeds is 1"), HasSubstr("here 2")));
 }
 
 TEST(RunAll, ADamagedRecordOfTheComparisonIsNamed) {

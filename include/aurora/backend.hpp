@@ -41,6 +41,13 @@ class Backend {
   /// What computes, for people: "cpu: oneMKL 2026.0 (AVX-512), 2 threads".
   virtual std::string description() const = 0;
 
+  /// Whether results come to exist later than calls return, as on a GPU. The default algorithms then keep to
+  /// products and selections, which never wait.
+  virtual bool asynchronous() const { return false; }
+  /// In which type products of float32 matrices are best done where a relative error of 1e-3 will do; sums
+  /// stay in float32.
+  virtual DType product_type() const { return DType::f32; }
+
   /// How many threads the following calls may use; at least 1.
   virtual void set_threads(int threads) = 0;
   virtual int threads() const = 0;
@@ -79,8 +86,11 @@ class Backend {
   /// Then d is divided by its norm.
   virtual void odds_step(ConstMatrixView h, MatrixView d) = 0;
   virtual void tyler_step(ConstMatrixView h, MatrixView d) = 0;
-  /// Standard deviation / mean of sqrt(h_i) over the rows that take part. One matrix; waits for the device.
-  virtual double spread(ConstMatrixView h, ConstMatrixView d) = 0;
+  /// s = standard deviation / mean of sqrt(h_i) over the rows that take part, 0 where there are none; s: 1
+  /// x 1.
+  virtual void spread(ConstMatrixView h, ConstMatrixView d, MatrixView s) = 0;
+  /// y <- x in those matrices of a batch where a < b; a, b: 1 x 1.
+  virtual void select_less(ConstMatrixView a, ConstMatrixView b, ConstMatrixView x, MatrixView y) = 0;
   /// Takes carried scales d over to new rows with inverse norms e_i = 1 / |x_i| (0 for a row of zeros): with
   /// g the geometric mean of d_i / e_i over the rows where both are positive (1 if there are none), d_i <- g
   /// e_i where d_i is 0 or d_i / e_i is further from g than a factor of 1000, and d_i <- 0 where e_i is 0. In
@@ -95,6 +105,18 @@ class Backend {
   /// x_i <- max(floor, x_i + p_i / q_i (sqrt(p_i / target) - 1)): Newton on sum y^2 / (x + c)^2 = target.
   virtual void resolvent_newton(ConstMatrixView p, ConstMatrixView q, double target, double floor,
                                 MatrixView x) = 0;
+  // The ends of a step, on lists of matrices of one shape: all that writes to what outlives it. The defaults
+  // go through them one by one.
+
+  /// blend_momentum for every matrix, the blended gradients as a batch; see step.hpp.
+  virtual void blend(std::span<const ConstMatrixView> gradients, double momentum, bool nesterov,
+                     std::span<const MatrixView> momentum_buffers, MatrixView blended);
+  /// to_i = matrix i of the batch.
+  virtual void keep(ConstMatrixView batch, std::span<const MatrixView> to);
+  /// apply_update for every weight, from a batch of directions; see step.hpp.
+  virtual void apply(ConstMatrixView directions, double lr, double weight_decay, double scale,
+                     std::span<const MatrixView> weights);
+
   /// Every element of y = value.
   virtual void fill(double value, MatrixView y) = 0;
   /// y = x / |x|_F, without overflow or underflow for any finite x; zero stays zero. In place.

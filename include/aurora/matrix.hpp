@@ -11,8 +11,12 @@ namespace aurora {
 
 using Index = std::int64_t;
 
-/// Element types of matrices. Scalars are always `double`.
-enum class DType : std::uint8_t { f32, f64, bf16 };
+/// Element types of matrices. Scalars are always `double`. Gradients and weights may be bf16; f16 is for
+/// products inside algorithms, on backends that are fastest in it.
+enum class DType : std::uint8_t { f32, f64, bf16, f16 };
+
+/// float32 or float64: what states, directions and factorisations are made of.
+constexpr bool is_wide(DType dtype) { return dtype == DType::f32 || dtype == DType::f64; }
 
 constexpr Index byte_size(DType dtype) { return dtype == DType::f64 ? 8 : dtype == DType::f32 ? 4 : 2; }
 std::string_view name(DType dtype);

@@ -6,18 +6,26 @@ from torch import Tensor
 RULES: tuple[str, ...]
 
 class Stepper:
-    """Steps the groups of a torch optimizer. Owns scratch memory and threads, no state."""
+    """Steps the groups of a torch optimizer. Owns scratch memory, threads and the counts of skipped steps."""
 
-    def __init__(self) -> None: ...
+    def __init__(self, aten_on_cpu: bool = False) -> None:
+        """aten_on_cpu: the algorithms of other devices on CPU tensors too, to compare them."""
     def step(
         self,
         param_groups: list[dict[str, Any]],
         state: MutableMapping[Tensor, Any],
-        gradient_factor: float = 1.0,
-    ) -> bool:
-        """False where a gradient is not finite and nothing changed."""
+        grad_scale: Tensor | None,
+        found_inf: Tensor | None,
+    ) -> None:
+        """One step with every gradient divided by grad_scale, if all of them are finite and found_inf is zero."""
     @property
-    def description(self) -> str: ...
+    def description(self) -> str:
+        """Of what steps CPU tensors."""
+    @property
+    def skipped_steps(self) -> int: ...
+    @property
+    def skipped_in_a_row(self) -> int: ...
+    def set_skipped(self, ever: int, in_a_row: int) -> None: ...
 
 def hyperparameters(rule: str) -> list[tuple[str, Any, str, str]]:
     """Name, default, what it must be, meaning."""

@@ -66,18 +66,15 @@ class SpectralOptimizer(Optimizer):
     """A torch.optim.Optimizer whose groups may each follow any of the six rules (key "rule" of a group).
 
     A step looks at all gradients of all groups first: one Inf or NaN and neither weights nor state change, and
-    `skipped_steps` counts it. torch.get_num_threads() is asked at each step. Parameters are float32, float64 or bfloat16
-    CPU tensors; states are float64 for float64 parameters, else float32, under torch's names.
+    `skipped_steps` counts it. Parameters are float32, float64 or bfloat16; states are float64 for float64 parameters,
+    else float32, under torch's names. CPU tensors are stepped by the core's own kernels with torch.get_num_threads()
+    threads, tensors on other devices by ATen operations: there the exact polar factor is seven steps of Polar Express in
+    float16, and a step of AdamW, Muon, NorMuon, UNorMuon or Aurora with balance odds does not wait for the device.
     """
 
     rule: ClassVar[str]
     routing: Routing
     """How the parameters of the model were routed; empty where the optimizer was made from tensors or groups."""
-    skipped_steps: int
-    """Steps that changed nothing because a gradient was not finite."""
-    skipped_in_a_row: int
-    """The same, since the last step that changed something."""
-
     # torch.amp.GradScaler leaves the skipping to the step, so that it is counted here.
     _step_supports_amp_scaling = True
 
@@ -88,8 +85,6 @@ class SpectralOptimizer(Optimizer):
         self._adamw = defaults_of("adamw")
         self._take_adamw_options(options, list(hyperparameters))
         self.routing = Routing()
-        self.skipped_steps = 0
-        self.skipped_in_a_row = 0
         self._stepper = _core.Stepper()
         named: list[Named] | None = None
         if isinstance(params, nn.Module):
@@ -218,24 +213,28 @@ class SpectralOptimizer(Optimizer):
         """One step. The closure, if there is one, computes the loss again, with gradients, and its value is returned."""
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
-                "[aurora_optim] A CUDA graph cannot capture this step: it works on CPU tensors. Step outside the capture"
+                "[aurora_optim] A CUDA graph cannot capture this step: it reads learning rates and the list of "
+                "gradients on the host. Step outside the capture"
             )
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         # Both are there only while torch.amp.GradScaler calls.
-        found_inf: Tensor | None = getattr(self, "found_inf", None)
-        grad_scale: Tensor | None = getattr(self, "grad_scale", None)
-        applied = (found_inf is None or found_inf.item() == 0) and self._stepper.step(
-            self.param_groups, self.state, 1.0 if grad_scale is None else 1.0 / grad_scale.item()
+        self._stepper.step(
+            self.param_groups, self.state, getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
         )
-        if applied:
-            self.skipped_in_a_row = 0
-        else:
-            self.skipped_steps += 1
-            self.skipped_in_a_row += 1
         return loss
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps that changed nothing because a gradient was not finite. Waits for the device."""
+        return self._stepper.skipped_steps
+
+    @property
+    def skipped_in_a_row(self) -> int:
+        """The same, since the last step that changed something."""
+        return self._stepper.skipped_in_a_row
 
     def state_dict(self) -> StateDict:
         """torch's layout. Groups of matrix rules also carry what torch.optim.Muon reads, so that it can go on."""
@@ -271,16 +270,20 @@ class SpectralOptimizer(Optimizer):
         return {**state_dict, "state": states, "param_groups": groups}
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_adamw", "routing", "skipped_steps", "skipped_in_a_row")
-        return {**super().__getstate__(), **{key: getattr(self, key) for key in kept}}
+        skipped = (self.skipped_steps, self.skipped_in_a_row)
+        return {**super().__getstate__(), "_adamw": self._adamw, "routing": self.routing, "_skipped": skipped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         loaded: defaultdict[Any, Any] = defaultdict(dict)
         for key, value in state["state"].items():
             loaded[key] = value.state if isinstance(value, LoadedState) else value
+        state = dict(state)
+        skipped = state.pop("_skipped", None)
         super().__setstate__({**state, "state": loaded})
         if "_stepper" not in self.__dict__:
             self._stepper = _core.Stepper()
+        if skipped is not None:
+            self._stepper.set_skipped(*skipped)
 
 
 __all__ = ["Dimensions", "Options", "SpectralOptimizer"]

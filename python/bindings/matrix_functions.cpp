@@ -1,4 +1,3 @@
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -8,6 +7,7 @@
 
 #include "aurora/diagnostics.hpp"
 #include "aurora/optimizers.hpp"
+#include "aurora/torch/step.hpp"
 #include "groups.hpp"
 
 namespace aurora::python {
@@ -24,7 +24,7 @@ Tensor matrices_of(const char* function, const Tensor& x) {
   std::ostringstream shape;
   shape << x.sizes();
   if (x.layout() != at::kStrided) refuse(function, "The tensor must be dense: shape " + shape.str());
-  if (!x.device().is_cpu()) refuse(function, "The tensor must be on the CPU, not on " + x.device().str());
+  if (x.is_meta()) refuse(function, "The tensor must have values, those on the device meta have none");
   if (!at::isFloatingType(x.scalar_type())) {
     refuse(function,
            std::string("The tensor must be of a real floating type, not ") + c10::toString(x.scalar_type()));
@@ -46,12 +46,6 @@ MatrixView view_of(const Tensor& x) {
           .dtype = x.scalar_type() == at::kDouble ? DType::f64 : DType::f32};
 }
 
-std::unique_ptr<Backend> backend() {
-  auto made = make_cpu_backend();
-  made->set_threads(at::get_num_threads());
-  return made;
-}
-
 /// The direction of the rule that `group` names: the pipeline's middle arrow alone.
 Tensor direction_of_group(const char* function, const Tensor& x, const py::dict& group) {
   const at::NoGradGuard no_gradients;
@@ -66,7 +60,8 @@ Tensor direction_of_group(const char* function, const Tensor& x, const py::dict&
     std::visit(
         [&](const auto& options) {
           if constexpr (MatrixOptions<std::remove_cvref_t<decltype(options)>>) {
-            aurora::direction_of(options)(*backend(), view_of(input), {}, view_of(output));
+            optim::Backends backends;
+            aurora::direction_of(options)(backends.on(input.device()), view_of(input), {}, view_of(output));
           } else {
             refuse(function, "AdamW has no direction");
           }
@@ -92,14 +87,15 @@ Tensor leverage(const Tensor& x, const std::string& axis_name) {
   Tensor scores = at::empty(shape, at::kDouble);
   {
     const py::gil_scoped_release other_threads_may_run;
-    const auto device = backend();
+    optim::Backends backends;
+    Backend& backend = backends.on(input.device());
     double* out = scores.data_ptr<double>();
     for (Index b = 0; b < view.batch; ++b) {
-      const auto values = leverage_scores(*device, matrix_of(view, b), axis);
+      const auto values = leverage_scores(backend, matrix_of(view, b), axis);
       out = std::copy(values.begin(), values.end(), out);
     }
   }
-  return scores.to(x.scalar_type());
+  return scores.to(x.options());
 }
 
 std::string key_of(const char* prefix, double number) {
@@ -132,10 +128,11 @@ py::list diagnose(const Tensor& x, const py::dict& group) {
   std::vector<std::vector<std::pair<std::string, double>>> found;
   {
     const py::gil_scoped_release other_threads_may_run;
-    const auto device = backend();
+    optim::Backends backends;
+    Backend& backend = backends.on(input.device());
     for (const auto& matrix :
          matrix_views(input.data_ptr(), view_of(input).dtype, input.sizes(), input.strides(), dimensions)) {
-      found.push_back(diagnosis(*device, matrix));
+      found.push_back(diagnosis(backend, matrix));
     }
   }
   py::list list;

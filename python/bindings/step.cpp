@@ -1,8 +1,7 @@
 #include "aurora/torch/step.hpp"
 
-#include <ATen/Parallel.h>
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/scalar_tensor.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include "groups.hpp"
@@ -13,6 +12,7 @@ namespace {
 using at::Tensor;
 using optim::Due;
 using optim::GroupOptions;
+using optim::Look;
 using optim::ParameterState;
 using optim::Place;
 
@@ -67,6 +67,10 @@ ParameterState read_state(const OptimizerOptions& rule, const py::dict& dict) {
   });
   if (dict.contains("step")) {
     const py::object step = dict["step"];
+    if (py::isinstance<Tensor>(step) && !step.cast<Tensor>().is_cpu()) {
+      state.device_step = step.cast<Tensor>().to(at::kFloat).reshape({});
+      return state;
+    }
     state.step = static_cast<std::int64_t>(
         (py::hasattr(step, "item") ? py::object(step.attr("item")()) : step).cast<double>());
   }
@@ -80,7 +84,13 @@ void write_state(const OptimizerOptions& rule, ParameterState& state, py::dict& 
 }
 
 /// AdamW's count, in place where it is a tensor already, as in torch.
-void write_count(std::int64_t step, py::dict& dict) {
+void write_count(ParameterState& state, const Tensor& parameter, py::dict& dict) {
+  if (state.device_step.defined() && !parameter.is_cpu()) {
+    dict["step"] = state.device_step;
+    return;
+  }
+  state.settle();
+  const std::int64_t step = state.step;
   if (dict.contains("step") && py::hasattr(dict["step"], "fill_")) {
     dict["step"].cast<Tensor>().fill_(step);
   } else {
@@ -91,10 +101,15 @@ void write_count(std::int64_t step, py::dict& dict) {
 /// Steps the groups of a torch optimizer. It owns scratch memory and threads, no state.
 class Stepper {
  public:
-  /// One step with every gradient times `gradient_factor`; false where one is not finite and nothing changed.
-  bool step(const py::list& param_groups, const py::object& states, double gradient_factor) {
+  /// Looks for the device algorithms on CPU tensors too, where `aten_on_cpu` says so.
+  explicit Stepper(bool aten_on_cpu)
+      : backends_(aten_on_cpu ? std::optional(AtenOptions{.asynchronous = true}) : std::nullopt) {}
+
+  /// One step with every gradient divided by `grad_scale`; nothing changes where one is not finite or
+  /// `found_inf` is not zero.
+  void step(const py::list& param_groups, const py::object& states, const std::optional<Tensor>& grad_scale,
+            const std::optional<Tensor>& found_inf) {
     const at::NoGradGuard no_gradients;
-    backend_->set_threads(at::get_num_threads());
     std::vector<Group> groups;
     for (const auto& group : param_groups) {
       groups.push_back(read_group(group.cast<py::dict>(), groups.size()));
@@ -106,16 +121,18 @@ class Stepper {
         require_steppable(place);
         Tensor gradient = gradient_of(place);
         if (!gradient.defined() || gradient.numel() == 0) continue;
-        if (gradient_factor != 1.0) gradient = gradient.mul(gradient_factor);
+        if (grad_scale) gradient = gradient.div(grad_scale->to(gradient.device()).reshape({}));
         due.push_back({place, std::move(gradient)});
       }
     }
-    bool finite = true;
+    Look look;
     {
       const py::gil_scoped_release other_threads_may_run;
-      finite = all_finite(*backend_, due);
+      look = look_at_gradients(backends_, due);
+      if (found_inf) also(found_inf->reshape({}) == 0, look);
+      skipped_.count(look);
     }
-    if (!finite) return false;
+    if (!look.finite) return;
 
     std::vector<py::dict> dicts;
     std::vector<ParameterState> own(due.size());
@@ -129,18 +146,31 @@ class Stepper {
     for (std::size_t i = 0; i < due.size(); ++i) write_state(due[i].place.options.rule, own[i], dicts[i]);
     {
       const py::gil_scoped_release other_threads_may_run;
-      step_groups(*backend_, due);
+      step_groups(backends_, look, due);
     }
     for (std::size_t i = 0; i < due.size(); ++i) {
-      if (std::holds_alternative<AdamWOptions>(due[i].place.options.rule)) write_count(own[i].step, dicts[i]);
+      if (!std::holds_alternative<AdamWOptions>(due[i].place.options.rule)) continue;
+      write_count(own[i], due[i].place.parameter, dicts[i]);
     }
-    return true;
   }
 
-  std::string description() const { return backend_->description(); }
+  std::string description() { return backends_.on(at::kCPU).description(); }
+  std::int64_t skipped_steps() { return skipped_.ever(); }
+  std::int64_t skipped_in_a_row() { return skipped_.in_a_row(); }
+  void set_skipped(std::int64_t ever, std::int64_t in_a_row) { skipped_.set(ever, in_a_row); }
 
  private:
-  std::unique_ptr<Backend> backend_ = make_cpu_backend();
+  /// The step is applied only where `condition` holds too. Waits where that is not on the look's device.
+  static void also(const Tensor& condition, Look& look) {
+    if (look.on_device.defined() && condition.device() == look.on_device.device()) {
+      look.on_device = look.on_device.logical_and(condition);
+    } else {
+      look.finite = look.finite && condition.item<bool>();
+    }
+  }
+
+  optim::Backends backends_;
+  optim::SkippedSteps skipped_;
 };
 
 void check_group(const py::dict& group, std::size_t index) {
@@ -154,11 +184,16 @@ void complete_loaded(const py::dict& group, std::size_t index, std::size_t i, py
   const Group read = read_group(group, index);
   const Place place = read.place(i);
   require_steppable(place);
+  const at::Device device = place.parameter.device();
   ParameterState loaded = read_state(read.options.rule, state);
+  for_each_state(read.options.rule, loaded, [&](const char*, Tensor& tensor) {
+    if (tensor.defined()) tensor = tensor.to(device);
+  });
   complete_state(place, loaded);
   write_state(read.options.rule, loaded, state);
   if (std::holds_alternative<AdamWOptions>(read.options.rule)) {
-    state["step"] = at::scalar_tensor(loaded.step, at::kFloat);
+    loaded.settle();
+    state["step"] = at::full({}, loaded.step, at::TensorOptions(device).dtype(at::kFloat));
   }
 }
 
@@ -166,10 +201,13 @@ void complete_loaded(const py::dict& group, std::size_t index, std::size_t i, py
 
 void add_step(py::module_& module) {
   py::class_<Stepper>(module, "Stepper")
-      .def(py::init<>())
-      .def("step", &Stepper::step, py::arg("param_groups"), py::arg("state"),
-           py::arg("gradient_factor") = 1.0)
-      .def_property_readonly("description", &Stepper::description);
+      .def(py::init<bool>(), py::arg("aten_on_cpu") = false)
+      .def("step", &Stepper::step, py::arg("param_groups"), py::arg("state"), py::arg("grad_scale"),
+           py::arg("found_inf"))
+      .def_property_readonly("description", &Stepper::description)
+      .def_property_readonly("skipped_steps", &Stepper::skipped_steps)
+      .def_property_readonly("skipped_in_a_row", &Stepper::skipped_in_a_row)
+      .def("set_skipped", &Stepper::set_skipped, py::arg("ever"), py::arg("in_a_row"));
   module.def("check_group", &check_group, py::arg("group"), py::arg("index"));
   module.def("complete_state", &complete_loaded, py::arg("group"), py::arg("group_index"), py::arg("index"),
              py::arg("state"));

@@ -176,10 +176,17 @@ class CpuBackend final : public Backend {
     require_vector("tyler_step", h, d);
     cpu::tyler_step(h, d);
   }
-  double spread(ConstMatrixView h, ConstMatrixView d) override {
+  void spread(ConstMatrixView h, ConstMatrixView d, MatrixView s) override {
     require_vector("spread", h, h);
     require_vector("spread", h, d);
-    return cpu::spread(h, d);
+    require_scalars("spread", h, s);
+    cpu::spread(h, d, s);
+  }
+  void select_less(ConstMatrixView a, ConstMatrixView b, ConstMatrixView x, MatrixView y) override {
+    require_same_shape("select_less", x, y);
+    require_scalars("select_less", x, a);
+    require_scalars("select_less", x, b);
+    cpu::select_less(a, b, x, y);
   }
   void adopt_scales(ConstMatrixView e, MatrixView d) override {
     require_vector("adopt_scales", e, e);
@@ -214,8 +221,7 @@ class CpuBackend final : public Backend {
     require(a.cols == b.rows && a.batch == b.batch, "multiply", "Inner sizes differ: ", a, b);
     require(c.rows == a.rows && c.cols == b.cols && c.batch == a.batch, "multiply",
             "Result shape differs: ", a, c);
-    require(a.dtype == b.dtype && a.dtype == c.dtype && a.dtype != DType::bf16, "multiply",
-            "Types differ: ", a, c);
+    require(a.dtype == b.dtype && a.dtype == c.dtype && is_wide(a.dtype), "multiply", "Types differ: ", a, c);
     use_threads();
     const Operand A = operand(a), B = operand(b), C = operand(c);
     visit_float(c.dtype, [&]<class T>(T) {
@@ -229,7 +235,7 @@ class CpuBackend final : public Backend {
 
   void gram(ConstMatrixView x, MatrixView s) override {
     require(s.rows == x.cols && s.cols == x.cols && s.batch == x.batch, "gram", "Shapes do not fit: ", x, s);
-    require(s.dtype == x.dtype && s.dtype != DType::bf16, "gram", "Types differ: ", x, s);
+    require(s.dtype == x.dtype && is_wide(s.dtype), "gram", "Types differ: ", x, s);
     use_threads();
     const Operand X = operand(x), S = operand(s);
     const blas::Op op = X.order == S.order ? blas::Op::transpose : blas::Op::none;
@@ -243,7 +249,7 @@ class CpuBackend final : public Backend {
   }
 
   double cholesky(MatrixView s) override {
-    require(s.rows == s.cols && s.batch == 1 && s.dtype != DType::bf16, "cholesky",
+    require(s.rows == s.cols && s.batch == 1 && is_wide(s.dtype), "cholesky",
             "One square matrix is needed: ", s, s);
     require_column_major("cholesky", s);
     use_threads();
@@ -266,7 +272,7 @@ class CpuBackend final : public Backend {
   void divide_by_upper(ConstMatrixView r, MatrixView x) override {
     require(r.rows == x.cols && r.cols == x.cols && r.batch == x.batch, "divide_by_upper",
             "Shapes do not fit: ", r, x);
-    require(r.dtype == x.dtype && r.dtype != DType::bf16, "divide_by_upper", "Types differ: ", r, x);
+    require(r.dtype == x.dtype && is_wide(r.dtype), "divide_by_upper", "Types differ: ", r, x);
     const bool turned = r.row_stride != 1;
     require_column_major("divide_by_upper", turned ? transposed(r) : r);
     use_threads();
@@ -330,11 +336,26 @@ class CpuBackend final : public Backend {
     require_same_shape("adam", gradient, weight);
     require_same_shape("adam", exp_avg, weight);
     require_same_shape("adam", exp_avg_sq, weight);
-    require(exp_avg.dtype == exp_avg_sq.dtype && exp_avg.dtype != DType::bf16, "adam",
+    require(exp_avg.dtype == exp_avg_sq.dtype && is_wide(exp_avg.dtype), "adam",
             "States must be float32 or float64 and equal: ", exp_avg, exp_avg_sq);
     cpu::adam(scalars, gradient, exp_avg, exp_avg_sq, weight);
   }
-  bool all_finite(ConstMatrixView x) override { return cpu::all_finite(x); }
+  bool all_finite(ConstMatrixView x) override {
+    constexpr Index kElements = Index{1} << 18;  // worth a thread
+    // Parts are ranges of rows, of columns where those lie side by side, or of the elements of a vector.
+    if ((layout_of(x) == Layout::column_major) != (std::min(x.rows, x.cols) == 1)) x = transposed(x);
+    const Index count = std::min<Index>(threads_, x.rows * x.cols * x.batch / kElements);
+    if (count < 2) return cpu::all_finite(x);
+    std::atomic<bool> finite = true;
+    for_each_part(count, [&](Backend&, Index begin, Index end) {
+      const Index first = begin * x.rows / count;
+      ConstMatrixView part = x;
+      part.data = static_cast<const std::byte*>(x.data) + first * x.row_stride * byte_size(x.dtype);
+      part.rows = end * x.rows / count - first;
+      if (!cpu::all_finite(part)) finite = false;
+    });
+    return finite;
+  }
   double largest(ConstMatrixView x) override { return cpu::largest(x); }
   double smallest(ConstMatrixView x) override { return cpu::smallest(x); }
   void download(ConstMatrixView x, std::span<double> values) override {

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "../operands.hpp"
@@ -12,10 +13,21 @@ namespace {
 using at::Tensor;
 
 constexpr double kAlone = 1 - 1e-6;  // leverage of a row alone on its direction
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kLeastOdds = 1e-2;  // of an odds step; see Backend::odds_step
 
 at::ScalarType scalar_type(DType dtype) {
-  return dtype == DType::f64 ? at::kDouble : dtype == DType::f32 ? at::kFloat : at::kBFloat16;
+  switch (dtype) {
+    case DType::f64:
+      return at::kDouble;
+    case DType::bf16:
+      return at::kBFloat16;
+    case DType::f16:
+      return at::kHalf;
+    case DType::f32:
+      break;
+  }
+  return at::kFloat;
 }
 
 /// The largest element of each matrix, [batch, 1, 1].
@@ -31,13 +43,15 @@ Tensor mean_over(const Tensor& part, const Tensor& x) {
   return at::where(part, x, 0.0).sum(1, true) / part.sum(1, true);
 }
 
-class AtenBackend final : public Backend {
+class BackendOnTensors final : public AtenBackend {
  public:
-  explicit AtenBackend(at::Device device) : device_(device) {
-    at::empty({1}, at::TensorOptions(device).dtype(at::kDouble));
-  }
+  BackendOnTensors(at::Device device, bool asynchronous)
+      : device_(at::empty({1}, at::TensorOptions(device).dtype(at::kDouble)).device()),
+        asynchronous_(asynchronous) {}
 
   std::string description() const override { return "aten: " + device_.str(); }
+  bool asynchronous() const override { return asynchronous_; }
+  DType product_type() const override { return asynchronous_ ? DType::f16 : DType::f32; }
   void set_threads(int threads) override {
     if (threads < 1) fail("AtenBackend::set_threads", "At least one thread is needed: ", threads);
     threads_ = threads;
@@ -66,7 +80,9 @@ class AtenBackend final : public Backend {
     require_same_shape("axpby", x, y);
     const Tensor from = tensor(x);
     Tensor to = tensor(y);
-    if (y.dtype == DType::bf16 || x.data == y.data) {  // one rounding; no reading after writing
+    if (beta == 0 && x.dtype == y.dtype && x.data != y.data) {
+      at::mul_out(to, from, at::scalar_tensor(alpha, from.options()));
+    } else if (!is_wide(y.dtype) || x.data == y.data) {  // one rounding; no reading after writing
       const auto type = x.dtype == DType::f64 ? at::kDouble : at::kFloat;
       Tensor sum = from.to(type) * alpha;
       if (beta != 0) sum.add_(to.to(type), beta);
@@ -103,7 +119,7 @@ class AtenBackend final : public Backend {
 
   void odds_step(ConstMatrixView h, MatrixView d) override {
     balance_step("odds_step", h, d, [](const Tensor& leverage, const Tensor& r) {
-      return (r / (1 - r) * (1 - leverage) / leverage).sqrt().clamp_min(1e-2);
+      return (r / (1 - r) * (1 - leverage) / leverage).sqrt().clamp_min(kLeastOdds);
     });
   }
   void tyler_step(ConstMatrixView h, MatrixView d) override {
@@ -111,14 +127,55 @@ class AtenBackend final : public Backend {
                  [](const Tensor& leverage, const Tensor& r) { return (r / leverage).sqrt(); });
   }
 
-  double spread(ConstMatrixView h, ConstMatrixView d) override {
+  void spread(ConstMatrixView h, ConstMatrixView d, MatrixView s) override {
     require_vector("spread", h, h);
     require_vector("spread", h, d);
+    require_scalars("spread", h, s);
     const Tensor leverage = tensor(h).to(at::kDouble), part = part_of(leverage, tensor(d).to(at::kDouble));
     const Tensor mean = mean_over(part, leverage.sqrt());
     const Tensor variance = (mean_over(part, leverage) - mean * mean).clamp_min(0);
-    return at::where(part.any(), variance.sqrt() / mean, 0.0).item<double>();
+    tensor(s).copy_(at::where(part.any(1, true), variance.sqrt() / mean, 0.0));
   }
+  void select_less(ConstMatrixView a, ConstMatrixView b, ConstMatrixView x, MatrixView y) override {
+    require_same_shape("select_less", x, y);
+    require_scalars("select_less", x, a);
+    require_scalars("select_less", x, b);
+    Tensor to = tensor(y);
+    to.copy_(at::where(tensor(a) < tensor(b), tensor(x), to));
+  }
+
+  void blend(std::span<const ConstMatrixView> gradients, double momentum, bool nesterov,
+             std::span<const MatrixView> momentum_buffers, MatrixView blended) override {
+    const std::vector<Tensor> buffers = tensors(momentum_buffers);
+    const Tensor gradient = if_applied(at::stack(tensors(gradients)).to(scalar_type(blended.dtype)));
+    at::_foreach_mul_(buffers, factor_if_applied(momentum, gradient));
+    at::_foreach_add_(buffers, gradient.unbind(), 1 - momentum);
+    Tensor to = tensor(blended).copy_(at::stack(buffers));
+    if (nesterov) to.mul_(momentum).add_(gradient, 1 - momentum);
+  }
+
+  void keep(ConstMatrixView batch, std::span<const MatrixView> to) override {
+    const std::vector<Tensor> kept = tensors(to);
+    Tensor values = tensor(batch);
+    if (applied_.defined()) values = at::where(applied_, values, at::stack(kept));
+    at::_foreach_copy_(kept, values.unbind());
+  }
+
+  void apply(ConstMatrixView directions, double lr, double weight_decay, double scale,
+             std::span<const MatrixView> weights) override {
+    const std::vector<Tensor> to = tensors(weights);
+    const Tensor addend = if_applied(tensor(directions) * (-lr * scale));
+    const Tensor shrink = factor_if_applied(1 - lr * weight_decay, addend);
+    const auto like_directions = [&](const MatrixView& weight) { return weight.dtype == directions.dtype; };
+    if (std::ranges::all_of(weights, like_directions)) {
+      at::_foreach_mul_(to, shrink);
+      at::_foreach_add_(to, addend.unbind());
+    } else {  // rounded once
+      const Tensor moved = at::stack(to).to(addend.scalar_type()).mul_(shrink).add_(addend);
+      at::_foreach_copy_(to, moved.unbind());
+    }
+  }
+  void apply_only_if(Tensor applied) override { applied_ = std::move(applied); }
 
   void adopt_scales(ConstMatrixView e, MatrixView d) override {
     require_vector("adopt_scales", e, e);
@@ -163,10 +220,13 @@ class AtenBackend final : public Backend {
     require_same_shape("normalize", x, y);
     // A power of two in two factors, each in range: the quotients are exact and the sum of squares is tame.
     const Tensor from = tensor(x).to(x.dtype == DType::f64 ? at::kDouble : at::kFloat);
-    const Tensor exponent = std::get<1>(at::frexp(largest_of(from.abs())));
-    const Tensor half = exponent.div(2, "trunc");
-    const Tensor tame = at::ldexp(at::ldexp(from, -half), half - exponent);
-    const Tensor norm = at::linalg_vector_norm(tame, 2, at::IntArrayRef{1, 2}, true, at::kDouble);
+    const Tensor exponent =
+        std::get<1>(at::frexp(at::linalg_vector_norm(from, kInfinity, at::IntArrayRef{1, 2}, true)));
+    const Tensor half = exponent.div(2, "trunc"), one = at::ones_like(half, from.options());
+    const Tensor tame = from * at::ldexp(one, -half) * at::ldexp(one, half - exponent);
+    // In double on the CPU; a device would copy the matrix for that, and sums in trees are as good.
+    const Tensor norm = at::linalg_vector_norm(tame, 2, at::IntArrayRef{1, 2}, true,
+                                               asynchronous_ ? from.scalar_type() : at::kDouble);
     tensor(y).copy_(at::where(norm == 0, 0.0, tame / norm));
   }
 
@@ -184,11 +244,11 @@ class AtenBackend final : public Backend {
     require(s.rows == x.cols && s.cols == x.cols && s.batch == x.batch, "gram", "Shapes do not fit: ", x, s);
     require(s.dtype == x.dtype && s.dtype != DType::bf16, "gram", "Types differ: ", x, s);
     const Tensor from = tensor(x), product = at::bmm(from.mT(), from);
-    tensor(s).copy_(product.triu().add_(product.triu(1).mT()));
+    tensor(s).copy_(asynchronous_ ? product : product.triu().add_(product.triu(1).mT()));
   }
 
   double cholesky(MatrixView s) override {
-    require(s.rows == s.cols && s.batch == 1 && s.dtype != DType::bf16, "cholesky",
+    require(s.rows == s.cols && s.batch == 1 && is_wide(s.dtype), "cholesky",
             "One square matrix is needed: ", s, s);
     require_column_major("cholesky", s);
     Tensor matrix = tensor(s);
@@ -202,7 +262,7 @@ class AtenBackend final : public Backend {
   void divide_by_upper(ConstMatrixView r, MatrixView x) override {
     require(r.rows == x.cols && r.cols == x.cols && r.batch == x.batch, "divide_by_upper",
             "Shapes do not fit: ", r, x);
-    require(r.dtype == x.dtype && r.dtype != DType::bf16, "divide_by_upper", "Types differ: ", r, x);
+    require(r.dtype == x.dtype && is_wide(r.dtype), "divide_by_upper", "Types differ: ", r, x);
     const bool upper = r.row_stride == 1;
     require_column_major("divide_by_upper", upper ? r : transposed(r));
     Tensor to = tensor(x);
@@ -237,7 +297,7 @@ class AtenBackend final : public Backend {
     require_same_shape("adam", gradient, weight);
     require_same_shape("adam", exp_avg, weight);
     require_same_shape("adam", exp_avg_sq, weight);
-    require(exp_avg.dtype == exp_avg_sq.dtype && exp_avg.dtype != DType::bf16, "adam",
+    require(exp_avg.dtype == exp_avg_sq.dtype && is_wide(exp_avg.dtype), "adam",
             "States must be float32 or float64 and equal: ", exp_avg, exp_avg_sq);
     Tensor m = tensor(exp_avg), v = tensor(exp_avg_sq), w = tensor(weight);
     const Tensor g = tensor(gradient).to(m.scalar_type());
@@ -291,15 +351,32 @@ class AtenBackend final : public Backend {
     return (tensor(s).mT() + tensor(lam)).reciprocal_();
   }
 
+  /// x where the step is applied, else zeros.
+  Tensor if_applied(Tensor x) const { return applied_.defined() ? at::where(applied_, x, 0.0) : x; }
+  /// `factor` where the step is applied, else 1, as a scalar of x's type on the device.
+  Tensor factor_if_applied(double factor, const Tensor& x) const {
+    const Tensor scalar = at::scalar_tensor(factor, x.options());
+    return applied_.defined() ? at::where(applied_, scalar, at::ones_like(scalar)) : scalar;
+  }
+
+  template <class View>
+  std::vector<Tensor> tensors(std::span<const View> views) const {
+    std::vector<Tensor> list;
+    for (const auto& view : views) list.push_back(tensor(view).squeeze(0));
+    return list;
+  }
+
   at::Device device_;
+  bool asynchronous_;
   int threads_ = 1;
+  Tensor applied_;
   std::vector<Tensor> live_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_aten_backend(c10::Device device) {
-  return std::make_unique<AtenBackend>(device);
+std::unique_ptr<AtenBackend> make_aten_backend(c10::Device device, const AtenOptions& options) {
+  return std::make_unique<BackendOnTensors>(device, options.asynchronous || !device.is_cpu());
 }
 
 }  // namespace aurora

@@ -1,6 +1,5 @@
 #include "aurora/torch/optimizer.hpp"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/serialize/input-archive.h>
 #include <torch/serialize/output-archive.h>
@@ -152,22 +151,32 @@ void GroupOptions::set_lr(double lr) {
 }
 
 void ParameterState::serialize(torch::serialize::OutputArchive& archive) const {
-  archive.write("step", c10::IValue(step));
+  ParameterState settled = *this;
+  settled.settle();
+  archive.write("step", c10::IValue(settled.step));
   for_each_tensor(*this, [&](const char* key, const Tensor& tensor) {
-    if (tensor.defined()) archive.write(key, tensor, /*is_buffer=*/true);
+    // From the host: who loads may have another device.
+    if (tensor.defined()) archive.write(key, tensor.cpu(), /*is_buffer=*/true);
   });
+}
+
+void ParameterState::settle() {
+  if (!device_step.defined()) return;
+  step = static_cast<std::int64_t>(device_step.item<double>());
+  device_step.reset();
 }
 
 void ParameterState::serialize(torch::serialize::InputArchive& archive) {
   step = read_count(archive, "step");
+  device_step.reset();
   for_each_tensor(*this, [&](const char* key, Tensor& tensor) {
     if (!archive.try_read(key, tensor, /*is_buffer=*/true)) tensor.reset();
   });
 }
 
 struct SpectralOptimizer::Impl {
-  std::unique_ptr<Backend> backend = make_cpu_backend();
-  std::int64_t skipped_steps = 0, skipped_in_a_row = 0;
+  Backends backends;
+  SkippedSteps skipped;
   std::vector<RoutedParameter> routing;
   bool keep_directions = false;
   std::unordered_map<const void*, Tensor> kept_directions;
@@ -232,7 +241,6 @@ Tensor SpectralOptimizer::step(LossClosure closure) {
     loss = closure();
   }
   const at::NoGradGuard no_gradients;
-  impl_->backend->set_threads(at::get_num_threads());
 
   std::vector<Due> due;
   for (std::size_t g = 0; g < param_groups_.size(); ++g) {
@@ -247,18 +255,15 @@ Tensor SpectralOptimizer::step(LossClosure closure) {
     }
   }
 
-  if (!all_finite(*impl_->backend, due)) {
-    ++impl_->skipped_steps;
-    ++impl_->skipped_in_a_row;
-    return loss;
-  }
-  impl_->skipped_in_a_row = 0;
+  const Look look = look_at_gradients(impl_->backends, due);
+  impl_->skipped.count(look);
+  if (!look.finite) return loss;
   for (auto& [place, gradient, state, direction] : due) {
     state = &state_at(state_, place);
     if (impl_->keep_directions && !is_adamw(place.options.rule))
       direction = impl_->direction_of(place.parameter);
   }
-  step_groups(*impl_->backend, due);
+  step_groups(impl_->backends, look, due);
   return loss;
 }
 
@@ -267,8 +272,10 @@ ParameterState& SpectralOptimizer::state_of(const Tensor& parameter) {
   for (std::size_t g = 0; g < param_groups_.size(); ++g) {
     const auto& parameters = param_groups_[g].params();
     for (std::size_t i = 0; i < parameters.size(); ++i) {
-      if (parameters[i].is_same(parameter))
-        return state_at(state_, {parameter, options_of(param_groups_[g]), g, i});
+      if (!parameters[i].is_same(parameter)) continue;
+      ParameterState& state = state_at(state_, {parameter, options_of(param_groups_[g]), g, i});
+      state.settle();
+      return state;
     }
   }
   fail("optim", "A parameter is in no group of this optimizer: shape ", parameter.sizes());
@@ -276,8 +283,8 @@ ParameterState& SpectralOptimizer::state_of(const Tensor& parameter) {
 
 void SpectralOptimizer::save(torch::serialize::OutputArchive& archive) const {
   archive.write("format", c10::IValue(kArchiveFormat));
-  archive.write("skipped_steps", c10::IValue(impl_->skipped_steps));
-  archive.write("skipped_in_a_row", c10::IValue(impl_->skipped_in_a_row));
+  archive.write("skipped_steps", c10::IValue(impl_->skipped.ever()));
+  archive.write("skipped_in_a_row", c10::IValue(impl_->skipped.in_a_row()));
   archive.write("groups", c10::IValue(static_cast<std::int64_t>(param_groups_.size())));
   for (std::size_t g = 0; g < param_groups_.size(); ++g) {
     torch::serialize::OutputArchive group(archive.compilation_unit()), options(archive.compilation_unit());
@@ -339,11 +346,10 @@ void SpectralOptimizer::load(torch::serialize::InputArchive& archive) {
   set_skipped_steps(skipped, skipped_now);
 }
 
-std::int64_t SpectralOptimizer::skipped_steps() const { return impl_->skipped_steps; }
-std::int64_t SpectralOptimizer::skipped_in_a_row() const { return impl_->skipped_in_a_row; }
+std::int64_t SpectralOptimizer::skipped_steps() const { return impl_->skipped.ever(); }
+std::int64_t SpectralOptimizer::skipped_in_a_row() const { return impl_->skipped.in_a_row(); }
 void SpectralOptimizer::set_skipped_steps(std::int64_t ever, std::int64_t in_a_row) {
-  impl_->skipped_steps = ever;
-  impl_->skipped_in_a_row = in_a_row;
+  impl_->skipped.set(ever, in_a_row);
 }
 
 const std::vector<RoutedParameter>& SpectralOptimizer::routing() const { return impl_->routing; }

@@ -1,9 +1,10 @@
 #include "aurora/torch/step.hpp"
 
-#include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <tuple>
 
@@ -159,6 +160,61 @@ void step_group(Backend& backend, const Options& options, std::span<const Due> d
   }
 }
 
+/// Adds one to the counts of the states where the step is applied.
+void count_on_device(const Tensor& applied, std::span<const Due> due) {
+  std::vector<Tensor> counts;
+  for (const auto& each : due) {
+    Tensor& count = each.state->device_step;
+    if (!count.defined())
+      count = at::full({}, each.state->step, each.place.parameter.options().dtype(at::kFloat));
+    counts.push_back(count);
+  }
+  if (applied.defined()) {
+    at::_foreach_add_(counts, applied.to(at::kFloat));
+  } else {
+    at::_foreach_add_(counts, 1);
+  }
+}
+
+/// torch's own AdamW, all parameters in one kernel where the device has one. It wants one type for everything
+/// of a parameter, so weights and gradients of another type than the states' go through a copy.
+void step_group_on_device(AtenBackend&, const Tensor& applied, const AdamWOptions& options,
+                          std::span<const Due> due) {
+  struct Lists {
+    std::vector<Tensor> weights, gradients, exp_avgs, exp_avg_sqs, counts, originals;
+  };
+  std::map<at::ScalarType, Lists> by_type;
+  for (const auto& [place, gradient, state, direction] : due) {
+    const auto type = state->exp_avg.scalar_type();
+    Lists& lists = by_type[type];
+    const Tensor weight = place.parameter.detach();
+    lists.originals.push_back(weight);
+    lists.weights.push_back(weight.to(type));
+    lists.gradients.push_back(gradient.to(type));
+    lists.exp_avgs.push_back(state->exp_avg);
+    lists.exp_avg_sqs.push_back(state->exp_avg_sq);
+    lists.counts.push_back(state->device_step);
+  }
+  std::optional<Tensor> found_inf;
+  if (applied.defined()) found_inf = applied.logical_not().to(at::kFloat);
+  for (auto& [type, lists] : by_type) {
+    at::_fused_adamw_(lists.weights, lists.gradients, lists.exp_avgs, lists.exp_avg_sqs, {}, lists.counts,
+                      options.lr, options.beta1, options.beta2, options.weight_decay, options.eps,
+                      /*amsgrad=*/false,
+                      /*maximize=*/false, /*grad_scale=*/{}, found_inf);
+    for (std::size_t i = 0; i < lists.weights.size(); ++i) {
+      if (!lists.weights[i].is_alias_of(lists.originals[i])) lists.originals[i].copy_(lists.weights[i]);
+    }
+  }
+}
+
+template <MatrixOptions Options>
+void step_group_on_device(AtenBackend& backend, const Tensor& applied, const Options& options,
+                          std::span<const Due> due) {
+  backend.apply_only_if(applied);
+  step_group(backend, options, due);
+}
+
 }  // namespace
 
 void require_steppable(const Place& place) {
@@ -168,8 +224,7 @@ void require_steppable(const Place& place) {
   }
   if (parameter.layout() != at::kStrided)
     fail_at(place, "Parameters must be dense, not ", parameter.layout());
-  if (!parameter.device().is_cpu())
-    fail_at(place, "Parameters must be on the CPU, not on ", parameter.device());
+  if (parameter.is_meta()) fail_at(place, "Parameters must have values, those on the device meta have none");
   if (!has_type(parameter)) {
     fail_at(place, "Parameters must be float32, float64 or bfloat16, not ", parameter.scalar_type());
   }
@@ -229,27 +284,111 @@ void complete_state(const Place& place, ParameterState& state) {
   }
 }
 
-bool all_finite(Backend& backend, std::span<const Due> due) {
-  std::vector<ConstMatrixView> gradients;
-  for (const auto& [place, gradient, state, direction] : due) {
-    if (gradient.is_non_overlapping_and_dense()) {
-      gradients.push_back(flat(gradient));
-    } else {
-      const auto views = matrices(gradient, dimensions_at(place));
-      gradients.insert(gradients.end(), views.begin(), views.end());
-    }
-  }
-  return aurora::all_finite(backend, gradients);
+Backend& Backends::on(at::Device device) {
+  if (AtenBackend* aten = aten_on(device)) return *aten;
+  if (cpu_ == nullptr) cpu_ = make_cpu_backend();
+  cpu_->set_threads(at::get_num_threads());
+  return *cpu_;
 }
 
-void step_groups(Backend& backend, std::span<const Due> due) {
+AtenBackend* Backends::aten_on(at::Device device) {
+  if (device.is_cpu() && !aten_) return nullptr;
+  const auto of_device = [&](const auto& other) { return other.first == device; };
+  auto found = std::ranges::find_if(others_, of_device);
+  if (found == others_.end()) {
+    others_.emplace_back(device, make_aten_backend(device, aten_.value_or(AtenOptions{})));
+    found = others_.end() - 1;
+  }
+  return found->second.get();
+}
+
+Look look_at_gradients(Backends& backends, std::span<const Due> due) {
+  std::vector<ConstMatrixView> on_cpu;
+  std::map<std::string, std::vector<Tensor>> elsewhere;  // by device
+  for (const auto& [place, gradient, state, direction] : due) {
+    if (backends.aten_on(gradient.device()) != nullptr) {
+      elsewhere[gradient.device().str()].push_back(gradient);
+    } else if (gradient.is_non_overlapping_and_dense()) {
+      on_cpu.push_back(flat(gradient));
+    } else {
+      const auto views = matrices(gradient, dimensions_at(place));
+      on_cpu.insert(on_cpu.end(), views.begin(), views.end());
+    }
+  }
+  Look look{.finite = on_cpu.empty() || all_finite(backends.on(at::kCPU), on_cpu)};
+  if (!look.finite) return look;
+  for (const auto& [device, gradients] : elsewhere) {
+    const Tensor largest = at::stack(at::_foreach_norm(gradients, std::numeric_limits<double>::infinity()));
+    const Tensor finite = at::isfinite(largest).all();
+    if (on_cpu.empty() && elsewhere.size() == 1) {
+      look.on_device = finite;
+    } else {
+      look.finite = look.finite && finite.item<bool>();
+    }
+  }
+  return look;
+}
+
+void SkippedSteps::count(const Look& look) {
+  if (!look.on_device.defined()) {
+    settle();
+    in_a_row_ = look.finite ? 0 : in_a_row_ + 1;
+    ever_ += look.finite ? 0 : 1;
+    return;
+  }
+  if (!ever_on_device_.defined() || ever_on_device_.device() != look.on_device.device()) {
+    settle();
+    const auto options = look.on_device.options().dtype(at::kLong);
+    ever_on_device_ = at::full({}, ever_, options);
+    in_a_row_on_device_ = at::full({}, in_a_row_, options);
+  }
+  const Tensor skipped = look.on_device.logical_not();
+  ever_on_device_.add_(skipped);
+  in_a_row_on_device_.add_(1).mul_(skipped);
+}
+
+void SkippedSteps::set(std::int64_t ever, std::int64_t in_a_row) {
+  ever_ = ever;
+  in_a_row_ = in_a_row;
+  ever_on_device_.reset();
+  in_a_row_on_device_.reset();
+}
+
+void SkippedSteps::settle() {
+  if (ever_on_device_.defined())
+    set(ever_on_device_.item<std::int64_t>(), in_a_row_on_device_.item<std::int64_t>());
+}
+
+std::int64_t SkippedSteps::ever() {
+  settle();
+  return ever_;
+}
+std::int64_t SkippedSteps::in_a_row() {
+  settle();
+  return in_a_row_;
+}
+
+void step_groups(Backends& backends, const Look& look, std::span<const Due> due) {
+  if (!look.finite) return;
   while (!due.empty()) {
     const GroupOptions* options = &due.front().place.options;
     const auto end = std::find_if(due.begin(), due.end(),
                                   [options](const Due& each) { return &each.place.options != options; });
     const auto group = due.first(static_cast<std::size_t>(end - due.begin()));
-    for (const auto& each : group) ++each.state->step;
-    std::visit([&](const auto& rule) { step_group(backend, rule, group); }, options->rule);
+    std::map<std::string, std::vector<Due>> by_device;
+    for (const auto& each : group) by_device[each.place.parameter.device().str()].push_back(each);
+    for (const auto& [device, members] : by_device) {
+      AtenBackend* aten = backends.aten_on(members.front().place.parameter.device());
+      if (aten == nullptr) {
+        for (const auto& each : members) ++each.state->step;
+        Backend& cpu = backends.on(at::kCPU);
+        std::visit([&](const auto& rule) { step_group(cpu, rule, members); }, options->rule);
+      } else {
+        count_on_device(look.on_device, members);
+        std::visit([&](const auto& rule) { step_group_on_device(*aten, look.on_device, rule, members); },
+                   options->rule);
+      }
+    }
     // The weights were written through pointers: tell autograd, as an in-place operation would.
     for (const auto& each : group) each.place.parameter.unsafeGetTensorImpl()->bump_version();
     due = due.subspan(group.size());

@@ -110,7 +110,7 @@ def test_a_copy_goes_on_as_the_original(cls, way):
     model = decoder()
     optimizer = cls(model)
     run(model, optimizer, 2)
-    optimizer.skipped_steps = 5
+    optimizer._stepper.set_skipped(5, 1)
     both = (model, optimizer)
     other_model, other = copy.deepcopy(both) if way == "deepcopy" else pickle.loads(pickle.dumps(both))
     assert type(other) is cls and other.skipped_steps == 5

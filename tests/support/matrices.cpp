@@ -6,6 +6,7 @@
 #include <limits>
 #include <numbers>
 #include <numeric>
+#include <stdexcept>
 
 namespace aurora::test {
 
@@ -250,6 +251,8 @@ double element(const std::byte* at, DType dtype) {
       std::memcpy(&bits, at, sizeof bits);
       return static_cast<double>(std::bit_cast<float>(std::uint32_t{bits} << 16));
     }
+    case DType::f16:
+      break;
   }
   return std::numeric_limits<double>::quiet_NaN();
 }
@@ -267,6 +270,8 @@ void write_element(double value, DType dtype, std::byte* at) {
     case DType::bf16:
       std::memcpy(at, &half, sizeof half);
       break;
+    case DType::f16:
+      throw std::invalid_argument("No matrix is stored in float16");
   }
 }
 

@@ -39,16 +39,21 @@ struct GroupOptions : torch::optim::OptimizerCloneableOptions<GroupOptions> {
 /// it where the rule has one (row_state_name), exp_avg and exp_avg_sq for AdamW. float64 for float64
 /// parameters, else float32.
 struct ParameterState : torch::optim::OptimizerCloneableParamState<ParameterState> {
-  std::int64_t step = 0;                               // steps that changed this parameter
+  std::int64_t step = 0;      // steps that changed this parameter, if it is not
+  torch::Tensor device_step;  // on its device, float32 []: nobody waits for the number
   torch::Tensor momentum_buffer, exp_avg, exp_avg_sq;  // of the parameter's shape
   torch::Tensor row_state;                             // [sum of row_state_size of its matrices, 1]
   void serialize(torch::serialize::InputArchive& archive) override;
   void serialize(torch::serialize::OutputArchive& archive) const override;
+  /// Waits for the device's count and keeps it in `step`, from where the next step takes it.
+  void settle();
 };
 
 /// A torch::optim::Optimizer whose groups may each follow any of the six rules. Parameters of one shape in
-/// one group are stepped as a batch; at::get_num_threads() is asked at each step. CPU tensors of float32,
-/// float64 or bfloat16.
+/// one group are stepped as a batch; at::get_num_threads() is asked at each step. Tensors of float32, float64
+/// or bfloat16 on any device: CPU tensors by the core's own backend, others by make_aten_backend, one batch
+/// per device. On a device a step of AdamW, Muon, NorMuon, U-NorMuon and Aurora with balance odds does not
+/// wait for it.
 ///
 /// A step looks at all gradients of all groups first: one Inf or NaN and neither weights nor state change,
 /// and skipped_steps() counts it. Undefined gradients are skipped. Errors are std::invalid_argument that name
@@ -87,7 +92,7 @@ class SpectralOptimizer : public torch::optim::Optimizer {
   /// several names appears once, by its first. Empty when made from groups.
   const std::vector<RoutedParameter>& routing() const;
 
-  /// State of a parameter, made if it has none yet.
+  /// State of a parameter, made if it has none yet; its count is settled.
   ParameterState& state_of(const torch::Tensor& parameter);
 
   /// While set, steps copy each matrix parameter's direction (before scaling) for direction_of.
