@@ -2,7 +2,6 @@
 #include <sched.h>
 #include <unistd.h>
 
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -16,14 +15,6 @@
 namespace aurora::cli {
 
 namespace {
-
-std::string cpu_model() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  }
-  return "unknown";
-}
 
 /// Cores this process may run on.
 int usable_cores() {
@@ -47,29 +38,30 @@ std::string compiler() {
 }
 
 /// What keeps training here from the best there is.
-std::vector<std::string> shortcomings() {
+std::vector<std::string> shortcomings(std::size_t devices) {
   std::vector<std::string> found;
   if (const auto warning = blas_warning(); !warning.empty()) found.push_back(warning);
   if (std::string_view(AURORA_BUILD_TYPE) != "Release") {
     found.push_back(
         fmt::format("a {} build is slow: configure with cmake --preset release", AURORA_BUILD_TYPE));
   }
-  found.emplace_back("GPU training: this version trains on the CPU");
+  if (devices < 2) found.emplace_back("GPU training: torch sees no device but the CPU");
   return found;
 }
 
 int doctor(bool json) {
-  const auto missing = shortcomings();
-  const std::vector<std::pair<std::string, std::string>> facts = {
+  const auto devices = trainer::devices();
+  const auto missing = shortcomings(devices.size());
+  std::vector<std::pair<std::string, std::string>> facts = {
       {"version", AURORA_VERSION},
       {"build", AURORA_BUILD_TYPE},
       {"compiler", compiler()},
       {"blas", blas_description()},
       {"torch", trainer::torch_description().substr(std::string_view("torch ").size())},
-      {"cpu", cpu_model()},
       {"cores", fmt::format("{} usable of {}", usable_cores(), sysconf(_SC_NPROCESSORS_ONLN))},
       {"memory", fmt::format("{:.1f} GiB", memory_gib())},
   };
+  for (const auto& [device, name] : devices) facts.emplace_back(device, name.empty() ? "unknown" : name);
   if (json) {
     nlohmann::ordered_json object;
     for (const auto& [name, value] : facts) object[name] = value;

@@ -14,14 +14,14 @@ namespace {
 struct Flags {
   std::string checkpoint;
   std::vector<std::string> data;
-  std::string threads = "0";
+  std::string threads = "0", device = "cpu";
   bool json = false;
 };
 
 int evaluate(const Flags& flags) {
   if (flags.data.empty()) throw std::invalid_argument("--data is missing: name the text to evaluate on");
   const auto threads = static_cast<int>(integer("--threads", flags.threads, 0, 4096));
-  const auto result = trainer::evaluate(flags.checkpoint, flags.data, threads);
+  const auto result = trainer::evaluate(flags.checkpoint, flags.data, threads, flags.device);
   if (flags.json) {
     const nlohmann::ordered_json object = {
         {"loss", result.loss}, {"bits_per_byte", result.bits_per_byte}, {"tokens", result.tokens}};
@@ -43,6 +43,7 @@ void add_eval(CLI::App& app, Command& chosen) {
   command->add_option("--data", flags->data, "files and folders of text");
   command->add_option("--threads", flags->threads, "threads; 0: as many as torch takes")
       ->capture_default_str();
+  command->add_option("--device", flags->device, "as of train")->capture_default_str();
   command->add_flag("--json", flags->json, "results as one JSON object");
   command->callback([flags, &chosen] { chosen = [flags] { return evaluate(*flags); }; });
 }

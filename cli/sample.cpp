@@ -12,7 +12,7 @@ namespace {
 
 struct Flags {
   std::string checkpoint, prompt;
-  std::string tokens = "256", temperature = "1", seed = "0", threads = "0";
+  std::string tokens = "256", temperature = "1", seed = "0", threads = "0", device = "cpu";
 };
 
 int sample(const Flags& flags) {
@@ -22,7 +22,7 @@ int sample(const Flags& flags) {
   const auto seed = integer("--seed", flags.seed, 0, std::numeric_limits<long long>::max());
   const auto threads = static_cast<int>(integer("--threads", flags.threads, 0, 4096));
   const std::string continuation = trainer::sample(flags.checkpoint, flags.prompt, tokens, temperature,
-                                                   static_cast<std::uint64_t>(seed), threads);
+                                                   static_cast<std::uint64_t>(seed), threads, flags.device);
   std::fwrite(flags.prompt.data(), 1, flags.prompt.size(), stdout);
   std::fwrite(continuation.data(), 1, continuation.size(), stdout);
   if (is_terminal(stdout)) std::fputc('\n', stdout);
@@ -42,6 +42,7 @@ void add_sample(CLI::App& app, Command& chosen) {
   command->add_option("--seed", flags->seed, "of the random choices")->capture_default_str();
   command->add_option("--threads", flags->threads, "threads; 0: as many as torch takes")
       ->capture_default_str();
+  command->add_option("--device", flags->device, "as of train")->capture_default_str();
   command->callback([flags, &chosen] { chosen = [flags] { return sample(*flags); }; });
 }
 

@@ -1,5 +1,6 @@
 add_library(aurora_warnings INTERFACE)
-target_compile_options(aurora_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
+target_compile_options(aurora_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+  $<$<BOOL:${AURORA_WERROR}>:-Werror>
   $<$<CXX_COMPILER_ID:Clang>:-Wno-sign-conversion>  # in clang a part of -Wconversion, in gcc not
   # False alarms of gcc 12 inside std::string (gcc bug 105651).
   $<$<AND:$<CXX_COMPILER_ID:GNU>,$<VERSION_LESS:$<CXX_COMPILER_VERSION>,13>>:-Wno-restrict>)

@@ -1,10 +1,11 @@
 # Defines aurora_blas: BLAS and LAPACK for the core, chosen by AURORA_BLAS.
-#   mkl       static oneMKL (PyPI mkl-static and mkl-include) from .venv, else from the prefix of the Python in use
+#   mkl       static oneMKL (PyPI mkl-static and mkl-include) from CMAKE_PREFIX_PATH, else from .venv, else from the prefix of
+#             the Python in use
 #   openblas  the system's OpenBLAS, static where it is found
 # Static, because libtorch exports BLAS names of its own and a process must not mix two.
 add_library(aurora_blas INTERFACE)
 if(AURORA_BLAS STREQUAL "mkl")
-  set(prefixes ${PROJECT_SOURCE_DIR}/.venv)
+  set(prefixes ${CMAKE_PREFIX_PATH} ${PROJECT_SOURCE_DIR}/.venv)
   find_program(AURORA_PYTHON NAMES python3)
   if(AURORA_PYTHON)
     execute_process(COMMAND ${AURORA_PYTHON} -c "import sys; print(sys.prefix)" OUTPUT_VARIABLE python_prefix

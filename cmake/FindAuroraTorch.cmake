@@ -30,11 +30,12 @@ foreach(name torch torch_cpu c10)
   endif()
   list(APPEND libraries ${AURORA_TORCH_DIR}/lib/lib${name}.so)
 endforeach()
-foreach(name torch_cuda c10_cuda)
-  if(EXISTS ${AURORA_TORCH_DIR}/lib/lib${name}.so)
-    list(APPEND libraries ${AURORA_TORCH_DIR}/lib/lib${name}.so)
-  endif()
-endforeach()
+set(folder ${AURORA_TORCH_DIR}/lib)
+if(EXISTS ${folder}/libtorch_cuda.so)
+  # Nobody calls them by name, yet they must be loaded; what they need in turn they find themselves.
+  list(APPEND libraries -Wl,--push-state,--no-as-needed,${folder}/libtorch_cuda.so,${folder}/libc10_cuda.so,--pop-state
+    -Wl,--allow-shlib-undefined)
+endif()
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(AuroraTorch REQUIRED_VARS AURORA_TORCH_DIR AURORA_TORCH_VERSION

@@ -90,6 +90,7 @@ TEST(Config, EverySettingChangesTheConfigurationAndOnlyItself) {
                                                       {"train.keep", "2"},
                                                       {"train.save_momentum", "4"},
                                                       {"train.dtype", "bf16"},
+                                                      {"train.device", "cuda:1"},
                                                       {"optim.lr", "0.1"},
                                                       {"optim.momentum", "0.5"},
                                                       {"optim.nesterov", "false"},
@@ -105,7 +106,7 @@ TEST(Config, EverySettingChangesTheConfigurationAndOnlyItself) {
                                                       {"adamw.beta2", "0.5"},
                                                       {"adamw.eps", "1e-06"},
                                                       {"adamw.weight_decay", "0.5"}};
-  const std::set<std::string> with_one_value = {"train.device", "optim.balance", "optim.optimizer"};
+  const std::set<std::string> with_one_value = {"optim.balance", "optim.optimizer"};
   const auto defaults = settings({});
   for (const Setting& setting : defaults) {
     if (with_one_value.contains(setting.key)) continue;
@@ -140,8 +141,10 @@ TEST(Config, ValuesOutsideTheirRuleAreRefusedWithIt) {
        {"optim.lr", "adamw.lr", "optim.weight_decay", "train.clip", "train.warmup", "model.norm_eps"}) {
     for (const char* value : {"nan", "inf", "-0.5", "", "1,5", "0x1p-2"}) refusal(key, value);
   }
-  refusal("train.device", "cuda");
-  refusal("train.device", "");
+  for (const char* device : {"", "cuda:", "cuda:x", ":1", "cuda:0:1", "a b", "CUDA"})
+    EXPECT_EQ(refusal("train.device", device),
+              "train.device must be cpu, or a device of libtorch's as in cuda or cuda:1, not '" +
+                  std::string(device) + "'");
   refusal("train.warmup", "1.01");
   refusal("train.seed", "-1");
   refusal("train.threads", "4294967296");

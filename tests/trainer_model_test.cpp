@@ -230,8 +230,8 @@ TEST(Model, InBf16IsCloseToFloat32ButNotEqual) {
 TEST(Gradient, IsTheSameInOnePartAndInFour) {
   Model one = lively_model(small_config()), four = lively_model(small_config());
   const auto tokens = random_tokens(8, 9);
-  const double loss_one = accumulate_gradients(one, tokens, 1, false);
-  const double loss_four = accumulate_gradients(four, tokens, 4, false);
+  const auto loss_one = accumulate_gradients(one, tokens, 1, false).item<double>();
+  const auto loss_four = accumulate_gradients(four, tokens, 4, false).item<double>();
   EXPECT_NEAR(loss_one, loss_four, 1e-6 * loss_one);
   for (const auto& parameter : one.named_parameters()) {
     const auto expected = parameter.value().grad();
@@ -252,9 +252,9 @@ TEST(Gradient, IsClippedToTheGlobalNorm) {
     return std::sqrt(sum);
   };
   const double before = norm_of();
-  EXPECT_NEAR(clip_gradients(model.parameters(), 2 * before), before, 1e-5 * before);
+  EXPECT_NEAR(clip_gradients(model.parameters(), 2 * before).item<double>(), before, 1e-5 * before);
   EXPECT_EQ(norm_of(), before) << "a norm below the bound is left alone";
-  EXPECT_NEAR(clip_gradients(model.parameters(), 0), before, 1e-5 * before);
+  EXPECT_NEAR(clip_gradients(model.parameters(), 0).item<double>(), before, 1e-5 * before);
   EXPECT_EQ(norm_of(), before) << "0 is no bound";
   clip_gradients(model.parameters(), before / 3);
   EXPECT_NEAR(norm_of(), before / 3, 1e-5 * before);
@@ -266,7 +266,7 @@ TEST(Gradient, ThatIsNotFiniteIsNotTouchedByClipping) {
   auto embedding = model.named_parameters()["model.embed_tokens.weight"].grad();
   const auto head = model.named_parameters()["lm_head.weight"].grad().clone();
   embedding[0][0] = std::numeric_limits<float>::infinity();
-  EXPECT_FALSE(std::isfinite(clip_gradients(model.parameters(), 1e-3)));
+  EXPECT_FALSE(std::isfinite(clip_gradients(model.parameters(), 1e-3).item<double>()));
   EXPECT_TRUE(torch::equal(model.named_parameters()["lm_head.weight"].grad(), head));
 }
 

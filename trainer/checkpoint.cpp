@@ -38,7 +38,11 @@ void write_tensors(const fs::path& file, const NamedTensors& tensors) {
                        .shape = tensor.sizes().vec(),
                        .bytes = {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}});
   }
-  write_safetensors(file, entries);
+  torch::Tensor host;
+  write_safetensors(file, entries, {}, [&](const TensorEntry& entry) {
+    host = tensors.at(entry.name).cpu();
+    return std::span(static_cast<const std::byte*>(host.const_data_ptr()), host.nbytes());
+  });
 }
 
 /// Copies every tensor of the file into the one of its name in `tensors`; the two sets must be the same.
@@ -53,7 +57,9 @@ void read_tensors(const fs::path& file, const NamedTensors& tensors, const std::
     if (!std::ranges::equal(entry->shape, tensor.sizes()))
       fail(file, "tensor " + name + " is " + shape_text(entry->shape) + ", in " + owner + " it is " +
                      shape_text(tensor.sizes()));
-    std::memcpy(tensor.mutable_data_ptr(), entry->bytes.data(), entry->bytes.size());
+    const torch::Tensor host = torch::empty(tensor.sizes());
+    std::memcpy(host.mutable_data_ptr(), entry->bytes.data(), entry->bytes.size());
+    tensor.copy_(host);
   }
 }
 
@@ -238,8 +244,8 @@ TrainerState load_checkpoint(const fs::path& checkpoint, Model& model, optim::Sp
           .data_sha256 = value<std::string>(file, json, "data_sha256")};
 }
 
-Model load_model(const fs::path& checkpoint) {
-  Model model(read_model_config(checkpoint), 0);
+Model load_model(const fs::path& checkpoint, at::Device device) {
+  Model model(read_model_config(checkpoint), 0, device);
   load_weights(checkpoint, model);
   return model;
 }

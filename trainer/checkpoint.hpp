@@ -42,6 +42,6 @@ TrainerState load_checkpoint(const std::filesystem::path& checkpoint, Model& mod
                              optim::SpectralOptimizer& optimizer, const OptimizerOptions& rule);
 
 /// The model of a checkpoint folder.
-Model load_model(const std::filesystem::path& checkpoint);
+Model load_model(const std::filesystem::path& checkpoint, at::Device device = at::kCPU);
 
 }  // namespace aurora::trainer

@@ -45,9 +45,10 @@ struct Numbers {
   bool low_open = false;
 };
 struct OneOf {
-  std::array<std::string_view, 2> names;  // an empty one ends the list
+  std::array<std::string_view, 2> names;
 };
 struct Paths {};
+struct DeviceName {};
 
 std::string number_text(double value) {
   std::array<char, 32> buffer{};
@@ -76,9 +77,10 @@ std::string rule_text(const Numbers& rule) {
          (rule.high < kInfinity ? " and <= " + number_text(rule.high) : "");
 }
 std::string rule_text(const OneOf& rule) {
-  return rule.names[1].empty() ? std::string(rule.names[0])
-                               : std::string(rule.names[0]) + " or " + std::string(rule.names[1]);
+  return std::string(rule.names[0]) + " or " + std::string(rule.names[1]);
 }
+std::string value_text(const std::string& field, const DeviceName&) { return field; }
+std::string rule_text(const DeviceName&) { return "cpu, or a device of libtorch's as in cuda or cuda:1"; }
 std::string rule_text(const Paths&) { return "a path or a list of paths, in UTF-8"; }
 
 template <class Integer>
@@ -89,7 +91,14 @@ bool keeps(double field, const Numbers& rule) {
   return std::isfinite(field) && (rule.low_open ? field > rule.low : field >= rule.low) && field <= rule.high;
 }
 bool keeps(const std::string& field, const OneOf& rule) {
-  return !field.empty() && std::ranges::find(rule.names, field) != rule.names.end();
+  return std::ranges::find(rule.names, field) != rule.names.end();
+}
+bool keeps(const std::string& field, const DeviceName&) {
+  const auto type = field.substr(0, field.find(':'));
+  const auto lower_case = [](char c) { return c >= 'a' && c <= 'z'; };
+  int number = 0;
+  return !type.empty() && std::ranges::all_of(type, lower_case) &&
+         (type == field || read_number(number, std::string_view(field).substr(type.size() + 1)));
 }
 bool keeps(const std::vector<std::string>& field, const Paths&) {
   return std::ranges::all_of(field,
@@ -131,7 +140,8 @@ bool read_text(double& field, const Numbers& rule, std::string_view text) {
   field = number;
   return true;
 }
-bool read_text(std::string& field, const OneOf& rule, std::string_view text) {
+template <class Rule>
+bool read_text(std::string& field, const Rule& rule, std::string_view text) {
   if (!keeps(std::string(text), rule)) return false;
   field = text;
   return true;
@@ -191,7 +201,7 @@ void for_each_field(Config& c, const Visit& visit) {
         "steps from file to file of the matrices' momentum; 0: none");
   visit("train.keep", c.keep, Integers{0, 1'000'000}, "newest checkpoints kept; 0: all");
   visit("train.dtype", c.dtype, OneOf{{"f32", "bf16"}}, "numbers of the forward pass");
-  visit("train.device", c.device, OneOf{{"cpu"}}, "where to train");
+  visit("train.device", c.device, DeviceName{}, "where to train");
 }
 
 struct Preset {

@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "checkpoint.hpp"
+#include "device.hpp"
 #include "run_folder.hpp"
 #include "session.hpp"
 #include "text_data.hpp"
@@ -14,20 +15,20 @@ constexpr Index kMostTokens = Index{1} << 27;  // 1 GiB as int64
 
 Evaluation mean_loss(Model& model, const torch::Tensor& tokens, Index batch, bool bf16) {
   const torch::NoGradGuard no_grad;
-  double sum = 0;
+  torch::Tensor sum = torch::zeros({}, torch::dtype(torch::kFloat64).device(model.device()));
   for (const torch::Tensor& part : tokens.split(batch))
-    sum += next_byte_loss(model, part, bf16).item<double>() * static_cast<double>(part.size(0));
-  const double loss = sum / static_cast<double>(tokens.size(0));
+    sum += next_byte_loss(model, part, bf16).to(torch::kFloat64) * static_cast<double>(part.size(0));
+  const double loss = sum.item<double>() / static_cast<double>(tokens.size(0));
   return {.loss = loss,
           .bits_per_byte = loss / std::numbers::ln2,
           .tokens = tokens.size(0) * (tokens.size(1) - 1)};
 }
 
 Evaluation evaluate(const std::filesystem::path& checkpoint, const std::vector<std::string>& data,
-                    int threads) {
+                    int threads, const std::string& device) {
   return with_plain_errors([&] {
     set_up_torch(threads);
-    Model model = load_model(resolve_checkpoint(checkpoint));
+    Model model = load_model(resolve_checkpoint(checkpoint), device_of(device));
     const Index context = model.config().context;
     const TextData text({}, data, context + 1);
     std::vector<std::int64_t> bytes;

@@ -22,22 +22,23 @@ torch::Tensor rotated(const torch::Tensor& x, const torch::Tensor& cos, const to
 /// Lets matrix products run in bfloat16 while it lives.
 class Bf16Scope {
  public:
-  explicit Bf16Scope(bool wanted) : wanted_(wanted) {
+  Bf16Scope(bool wanted, at::DeviceType device) : wanted_(wanted), device_(device) {
     if (!wanted_) return;
-    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
-    at::autocast::set_autocast_enabled(at::kCPU, true);
+    at::autocast::set_autocast_dtype(device_, at::kBFloat16);
+    at::autocast::set_autocast_enabled(device_, true);
     at::autocast::increment_nesting();
   }
   ~Bf16Scope() {
     if (!wanted_) return;
     if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
-    at::autocast::set_autocast_enabled(at::kCPU, false);
+    at::autocast::set_autocast_enabled(device_, false);
   }
   Bf16Scope(const Bf16Scope&) = delete;
   Bf16Scope& operator=(const Bf16Scope&) = delete;
 
  private:
   bool wanted_;
+  at::DeviceType device_;
 };
 
 /// Standard deviation of the initial values of a parameter, 0 for a norm weight; see Model.
@@ -100,7 +101,7 @@ torch::Tensor Layer::forward(torch::Tensor x, const torch::Tensor& cos, const to
   return x + mlp_->down(neurons);
 }
 
-Model::Model(const ModelConfig& config, std::uint64_t seed) : config_(config) {
+Model::Model(const ModelConfig& config, std::uint64_t seed, at::Device device) : config_(config) {
   const auto decoder = register_module("model", std::make_shared<torch::nn::Module>());
   embed_tokens_ =
       decoder->register_module("embed_tokens", torch::nn::Embedding(config.vocabulary, config.width));
@@ -126,8 +127,9 @@ Model::Model(const ModelConfig& config, std::uint64_t seed) : config_(config) {
   const auto both = [](const torch::Tensor& first, const torch::Tensor& second) {
     return torch::cat({first, second}, 1).unsqueeze(1);
   };
-  cos_ = both(angle.cos(), angle.cos());
-  sin_ = both(-angle.sin(), angle.sin());
+  cos_ = both(angle.cos(), angle.cos()).to(device);
+  sin_ = both(-angle.sin(), angle.sin()).to(device);
+  to(device);
 }
 
 torch::Tensor Model::forward(const torch::Tensor& tokens, std::vector<torch::Tensor>* activations) {
@@ -140,12 +142,13 @@ torch::Tensor Model::forward(const torch::Tensor& tokens, std::vector<torch::Ten
   return lm_head_(norm_->forward(x)).flatten(0, 1);
 }
 
-torch::Tensor next_byte_loss(Model& model, const torch::Tensor& tokens, bool bf16,
+torch::Tensor next_byte_loss(Model& model, const torch::Tensor& anywhere, bool bf16,
                              std::vector<torch::Tensor>* activations) {
+  const torch::Tensor tokens = anywhere.to(model.device());
   const Index time = tokens.size(1) - 1;
   torch::Tensor logits;
   {
-    const Bf16Scope scope(bf16);
+    const Bf16Scope scope(bf16, tokens.device().type());
     logits = model.forward(tokens.narrow(1, 0, time), activations);
   }
   const auto targets = tokens.narrow(1, 1, time).reshape(-1);
@@ -154,8 +157,10 @@ torch::Tensor next_byte_loss(Model& model, const torch::Tensor& tokens, bool bf1
 
 std::string weights_sha256(const Model& model) {
   Sha256 hash;
-  for (const torch::Tensor& weight : model.parameters())
+  for (const torch::Tensor& parameter : model.parameters()) {
+    const torch::Tensor weight = parameter.cpu();
     hash.add(std::span(static_cast<const std::byte*>(weight.const_data_ptr()), weight.nbytes()));
+  }
   return hash.hexadecimal();
 }
 

@@ -62,7 +62,8 @@ class Layer : public torch::nn::Module {
 /// A Llama decoder: the arithmetic and the parameter names of LlamaForCausalLM in Hugging Face transformers,
 /// without biases and with an output head of its own.
 ///
-/// Initial weights, all normal with mean 0, from one CPU generator in the order of the parameters:
+/// Initial weights, the same on every device, all normal with mean 0, from one CPU generator in the order of
+/// the parameters:
 ///   embedding          standard deviation kEmbeddingStd
 ///   q, k, v, gate, up  kHiddenGain / sqrt(columns)
 ///   o, down            kOutputGain / sqrt(columns): small, so that each layer begins close to the identity,
@@ -77,13 +78,14 @@ class Model : public torch::nn::Module {
   static constexpr double kOutputGain = 0.05;
   static constexpr double kHeadStd = 0.001;
 
-  Model(const ModelConfig& config, std::uint64_t seed);
+  Model(const ModelConfig& config, std::uint64_t seed, at::Device device = at::kCPU);
 
-  /// tokens: [batch, time] of int64, time <= context. Logits [batch * time, vocabulary]. `activations`
-  /// receives one tensor [batch, time, neurons] per layer, where it is not null.
+  /// tokens: [batch, time] of int64 on the model's device, time <= context. Logits [batch * time,
+  /// vocabulary]. `activations` receives one tensor [batch, time, neurons] per layer, where it is not null.
   torch::Tensor forward(const torch::Tensor& tokens, std::vector<torch::Tensor>* activations = nullptr);
 
   const ModelConfig& config() const { return config_; }
+  at::Device device() const { return lm_head_->weight.device(); }
 
  private:
   ModelConfig config_;
@@ -94,8 +96,8 @@ class Model : public torch::nn::Module {
   torch::Tensor cos_, sin_;  // [context, 1, head width]; sin is negative in the first half
 };
 
-/// Mean cross entropy in nats of the next byte. tokens: [batch, time + 1]. With bf16, matrix products and
-/// attention run in bfloat16; weights, norms, the residual stream and the loss stay in float32.
+/// Mean cross entropy in nats of the next byte. tokens: [batch, time + 1], on any device. With bf16, matrix
+/// products and attention run in bfloat16; weights, norms, the residual stream and the loss stay in float32.
 torch::Tensor next_byte_loss(Model& model, const torch::Tensor& tokens, bool bf16,
                              std::vector<torch::Tensor>* activations = nullptr);
 

@@ -30,7 +30,8 @@ nlohmann::ordered_json matrix_record(const MatrixHealth& health) {
 }  // namespace
 
 std::vector<double> activation_rms(const torch::Tensor& activations) {
-  const auto rms = activations.flatten(0, -2).to(torch::kFloat32).square().mean(0).sqrt().to(torch::kFloat64);
+  const auto rms =
+      activations.flatten(0, -2).to(torch::kFloat32).square().mean(0).sqrt().to(torch::kFloat64).cpu();
   const auto* begin = rms.const_data_ptr<double>();
   return {begin, begin + rms.numel()};
 }
@@ -52,7 +53,9 @@ MatrixHealth matrix_health(Backend& backend, const torch::Tensor& momentum, cons
                            NeuronAxis axis) {
   const double shorter = static_cast<double>(std::min(momentum.size(0), momentum.size(1)));
   const double balanced = shorter / static_cast<double>(momentum.size(axis == NeuronAxis::rows ? 0 : 1));
-  const std::vector<double> leverage = leverage_scores(backend, view(momentum), axis);
+  // In float32 a device would take the optimizer's fast polar factor, too coarse for the small leverages.
+  const torch::Tensor exact = backend.asynchronous() ? momentum.to(torch::kFloat64) : momentum;
+  const std::vector<double> leverage = leverage_scores(backend, view(exact), axis);
   MatrixHealth health{};
   for (std::size_t i = 0; i < kStarvedThresholds.size(); ++i)
     health.starved[i] = starved_share(leverage, balanced, kStarvedThresholds[i]);

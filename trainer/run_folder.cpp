@@ -89,9 +89,9 @@ void require_same_run(const TrainConfig& config, const fs::path& folder) {
     if (checkpoints(folder).empty()) return;
     throw std::invalid_argument("cannot resume " + folder.string() + ": its config.toml is missing");
   }
-  constexpr std::array<std::string_view, 6> free = {"train.steps",          "train.eval_every",
-                                                    "train.diagnose_every", "train.save_every",
-                                                    "train.save_momentum",  "train.keep"};
+  constexpr std::array<std::string_view, 7> free = {
+      "train.steps",         "train.eval_every", "train.diagnose_every", "train.save_every",
+      "train.save_momentum", "train.keep",       "train.device"};
   std::map<std::string, std::string> now;
   for (const Setting& setting : settings(config)) now[setting.key] = setting.value;
   for (const Setting& before : settings(from_toml(folder / "config.toml"))) {

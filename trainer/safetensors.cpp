@@ -288,7 +288,7 @@ const std::map<std::string, std::string>& SafetensorsFile::metadata() const { re
 void SafetensorsFile::release(const TensorEntry& tensor) const { impl_->file.release(tensor.bytes); }
 
 void write_safetensors(const fs::path& file, std::span<const TensorEntry> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata, const FetchBytes& fetch) {
   const auto fail = [&](const std::string& what) { throw std::runtime_error(file.string() + ": " + what); };
   std::vector<const TensorEntry*> order;
   for (const TensorEntry& tensor : tensors) order.push_back(&tensor);
@@ -320,7 +320,7 @@ void write_safetensors(const fs::path& file, std::span<const TensorEntry> tensor
   FileWriter writer(file);
   writer.write(std::as_bytes(std::span(&length, 1)));
   writer.write(text);
-  for (const TensorEntry* tensor : order) writer.write(tensor->bytes);
+  for (const TensorEntry* tensor : order) writer.write(fetch(*tensor));
   writer.finish();
 }
 

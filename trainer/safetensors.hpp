@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -44,9 +45,13 @@ class SafetensorsFile {
 
 /// Writes a file with `__metadata__` {"format": "pt"} plus `metadata`; header padded so that data begin at a
 /// multiple of 8. Written and synced in place: callers write into a temporary folder. Throws
-/// std::runtime_error (a full disk included).
-void write_safetensors(const std::filesystem::path& file, std::span<const TensorEntry> tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+/// std::runtime_error (a full disk included). `fetch` brings an entry's bytes, as many as it has, to where
+/// they can be read; what it returns is used until the next call, so that one tensor at a time need be there.
+using FetchBytes = std::function<std::span<const std::byte>(const TensorEntry&)>;
+void write_safetensors(
+    const std::filesystem::path& file, std::span<const TensorEntry> tensors,
+    const std::map<std::string, std::string>& metadata = {},
+    const FetchBytes& fetch = [](const TensorEntry& tensor) { return tensor.bytes; });
 
 /// Bytes per element of a safetensors dtype; 0 for an unknown one.
 Index dtype_bytes(std::string_view dtype);

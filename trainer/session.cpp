@@ -3,11 +3,15 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 
+#include <cstdlib>
+
 #include "train.hpp"
 
 namespace aurora::trainer {
 
 void set_up_torch(int threads) {
+  // cuBLAS repeats its bits only with a workspace of fixed size, and torch refuses to call it without.
+  ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   if (threads > 0) at::set_num_threads(threads);
   auto& context = at::globalContext();
   context.setDeterministicAlgorithms(true, /*warn_only=*/false);
@@ -22,8 +26,6 @@ std::string first_line(const c10::Error& error) {
 std::string torch_description() {
   std::string text = "torch " TORCH_VERSION ", CPU capability " + at::get_cpu_capability() + ", " +
                      std::to_string(at::get_num_threads()) + " threads";
-  text += torch::cuda::is_available() ? ", CUDA devices: " + std::to_string(torch::cuda::device_count())
-                                      : ", no CUDA";
   return text + "\n" + at::show_config();
 }
 

@@ -8,7 +8,9 @@
 #include <limits>
 
 #include "atomic_file.hpp"
+#include "aurora/torch/backend.hpp"
 #include "checkpoint.hpp"
+#include "device.hpp"
 #include "evaluate.hpp"
 #include "gradient.hpp"
 #include "lock_file.hpp"
@@ -82,11 +84,12 @@ class Run {
       : config_(config),
         hooks_(hooks),
         rule_(rule_of(config)),
+        device_(device_of(config.device)),
         data_(config.data, config.validation, config.model.context + 1),
-        model_(config.model, config.seed),
+        model_(config.model, config.seed, device_),
         initial_weights_sha256_(weights_sha256(model_)),
         optimizer_(model_, rule_, config.adamw),
-        backend_(make_cpu_backend()) {
+        backend_(device_.is_cpu() ? make_cpu_backend() : make_aten_backend(device_)) {
     backend_->set_threads(at::get_num_threads());
     const Index bytes = data_.summary().training_bytes, needed = config.batch * config.model.context + 1;
     if (bytes < needed)
@@ -124,6 +127,7 @@ class Run {
   const TrainConfig& config_;
   const TrainHooks& hooks_;
   OptimizerOptions rule_;
+  at::Device device_;
   TextData data_;
   Model model_;
   std::string initial_weights_sha256_;
@@ -142,6 +146,7 @@ class Run {
   Index first_step_ = 0;  // of this process
   double factor_ = 1;     // of the learning rates in the last step
   double loss_ = kNotDefined;
+  Index skipped_steps_ = 0;                // as the optimizer counts them
   double step_ms_ = 0, optimizer_ms_ = 0;  // sums of this process
   Progress shown_{.dead = kNotDefined, .starved = kNotDefined, .validation_loss = kNotDefined};
 };
@@ -196,7 +201,8 @@ void Run::write_header() {
        {"version", AURORA_VERSION},
        {"optimizer", name(rule_)},
        {"seed", config_.seed},
-       {"device", config_.device},
+       {"device", device_.str()},
+       {"device_name", device_name(device_)},
        {"threads", at::get_num_threads()},
        {"blas", blas_description()},
        {"torch", TORCH_VERSION},
@@ -249,21 +255,24 @@ void Run::step() {
   std::vector<std::int64_t> bytes(static_cast<std::size_t>(sequences * (config_.model.context + 1)));
   data_.training_sequences(config_.seed, state_.step * sequences, sequences, config_.model.context, bytes);
   optimizer_.zero_grad();
-  loss_ = accumulate_gradients(model_, token_tensor(bytes, sequences), config_.accumulate,
-                               config_.dtype == "bf16");
-
-  bool skipped = true;
-  double norm = kNotDefined, optimizer_ms = 0;
+  const torch::Tensor loss = accumulate_gradients(model_, token_tensor(bytes, sequences), config_.accumulate,
+                                                  config_.dtype == "bf16");
+  const torch::Tensor norm = clip_gradients(model_.parameters(), config_.clip);
   set_learning_rates();
-  if (std::isfinite(loss_)) {
-    norm = clip_gradients(model_.parameters(), config_.clip);
-    const auto skipped_before = optimizer_.skipped_steps();
-    optimizer_.keep_directions(due(config_.diagnose_every, state_.step + 1));
-    const Stopwatch optimizer_clock;
-    optimizer_.step();
-    optimizer_ms = optimizer_clock.milliseconds();
-    skipped = optimizer_.skipped_steps() > skipped_before;
-  }
+  optimizer_.keep_directions(due(config_.diagnose_every, state_.step + 1));
+  DeviceInterval optimizer_interval(device_);
+  optimizer_.step();
+  optimizer_interval.end();
+
+  // Here, and nowhere else in a step, the host waits for the device.
+  const torch::Tensor numbers = torch::stack({loss, norm.to(torch::kFloat64)}).cpu();
+  loss_ = numbers[0].item<double>();
+  const auto grad_norm = numbers[1].item<double>();
+  const double optimizer_ms = optimizer_interval.milliseconds();
+  // A finite norm has no Inf and no NaN below it: there is nothing to ask the device for.
+  const auto skipped_before = skipped_steps_;
+  if (!std::isfinite(grad_norm)) skipped_steps_ = optimizer_.skipped_steps();
+  const bool skipped = skipped_steps_ > skipped_before;
   ++state_.step;
   state_.skipped_in_a_row = skipped ? state_.skipped_in_a_row + 1 : 0;
 
@@ -276,7 +285,7 @@ void Run::step() {
                {"loss", loss_},
                {"matrix_lr", lr_of(rule_) * factor_},
                {"adamw_lr", config_.adamw.lr * factor_},
-               {"grad_norm", norm},
+               {"grad_norm", grad_norm},
                {"tokens", tokens},
                {"step_ms", step_ms},
                {"optimizer_ms", optimizer_ms},
@@ -346,7 +355,7 @@ RunResult Run::end(RunEnd how, std::string message) {
 RunResult train(const TrainConfig& config, const fs::path& folder, FolderMode mode, const TrainHooks& hooks) {
   return with_plain_errors([&] {
     validate(config);
-    require_memory(config);
+    if (device_of(config.device).is_cpu()) require_memory(config);
     require_mode(folder, mode);
     if (mode == FolderMode::resume) require_same_run(config, folder);
     set_up_torch(config.threads);

@@ -53,13 +53,19 @@ struct Evaluation {
 /// CHECKPOINT is a checkpoint folder or a run folder. All of the text up to 2^27 tokens; of more, so many
 /// evenly spaced.
 Evaluation evaluate(const std::filesystem::path& checkpoint, const std::vector<std::string>& data,
-                    int threads);
+                    int threads, const std::string& device = "cpu");
 
 /// Bytes generated after `prompt`; temperature 0 is greedy.
 std::string sample(const std::filesystem::path& checkpoint, const std::string& prompt, Index tokens,
-                   double temperature, std::uint64_t seed, int threads);
+                   double temperature, std::uint64_t seed, int threads, const std::string& device = "cpu");
 
-/// Torch's version, compile flags and devices, for `aurora doctor`.
+/// Torch's version and compile flags, for `aurora doctor`.
 std::string torch_description();
+
+/// What train.device can be here, the CPU first: "cuda:0", "NVIDIA H100 80GB HBM3".
+struct DeviceDescription {
+  std::string device, name;
+};
+std::vector<DeviceDescription> devices();
 
 }  // namespace aurora::trainer

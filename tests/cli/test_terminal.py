@@ -28,6 +28,7 @@ def test_the_doctor_names_build_blas_torch_and_machine():
     facts = json.loads(aurora("doctor", "--json").stdout)
     assert facts["version"] in aurora("--version").stdout
     assert isinstance(facts["missing"], list)
+    assert facts["cpu"] in result.stdout
 
 
 def test_help_lists_commands_flags_and_optimizers():
