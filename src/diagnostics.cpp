@@ -29,7 +29,9 @@ std::vector<double> leverage_scores(Backend& backend, ConstMatrixView x, NeuronA
   const ScratchFrame frame(backend);
   const MatrixView U = backend.scratch(x.rows, x.cols, 1, x.dtype, layout_of(x));
   const MatrixView h = backend.scratch(x.rows, 1, 1, DType::f64);
-  polar(backend, x, kExact, U);
+  // Of float32 `exact` alone would be the optimizer's fast factor on a device, too coarse for small
+  // leverages.
+  polar(backend, x, x.dtype == DType::f32 ? kExactHalley : kExact, U);
   backend.row_dots(U, U, h);
   return values_of(backend, h);
 }

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "aurora/balance.hpp"
+#include "aurora/diagnostics.hpp"
 #include "aurora/torch/backend.hpp"
 #include "aurora/torch/optimizer.hpp"
 #include "support/matchers.hpp"
@@ -287,6 +288,15 @@ TEST(TorchDevice, DirectionsThatDominateDoNotMakeTheIterationDiverge) {
       EXPECT_LT(torch::linalg_svdvals(u.to(torch::kFloat64)).max().item<double>(), 1.01) << exponent;
     }
   }
+}
+
+TEST(TorchDevice, LeverageScoresAreExactThereToo) {
+  const Tensor x = uneven(96, 32, 6);
+  const auto cpu = make_cpu_backend();
+  const auto device = make_aten_backend(other_device());
+  const auto expected = leverage_scores(*cpu, view_of(x));
+  const auto actual = leverage_scores(*device, view_of(there(x)));
+  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-5) << "row " << i;
 }
 
 double row_norm_cv(const Tensor& u) {

@@ -53,9 +53,7 @@ MatrixHealth matrix_health(Backend& backend, const torch::Tensor& momentum, cons
                            NeuronAxis axis) {
   const double shorter = static_cast<double>(std::min(momentum.size(0), momentum.size(1)));
   const double balanced = shorter / static_cast<double>(momentum.size(axis == NeuronAxis::rows ? 0 : 1));
-  // In float32 a device would take the optimizer's fast polar factor, too coarse for the small leverages.
-  const torch::Tensor exact = backend.asynchronous() ? momentum.to(torch::kFloat64) : momentum;
-  const std::vector<double> leverage = leverage_scores(backend, view(exact), axis);
+  const std::vector<double> leverage = leverage_scores(backend, view(momentum), axis);
   MatrixHealth health{};
   for (std::size_t i = 0; i < kStarvedThresholds.size(); ++i)
     health.starved[i] = starved_share(leverage, balanced, kStarvedThresholds[i]);
