@@ -37,4 +37,13 @@ inline void require_resolvent(std::string_view where, const ConstMatrixView& y, 
   require(s.dtype == DType::f64 && lam.dtype == DType::f64, where, "float64 numbers are needed: ", s, lam);
 }
 
+inline void require_adam(const ConstMatrixView& gradient, const ConstMatrixView& exp_avg,
+                         const ConstMatrixView& exp_avg_sq, const ConstMatrixView& weight) {
+  require_same_shape("adam", gradient, weight);
+  require_same_shape("adam", exp_avg, weight);
+  require_same_shape("adam", exp_avg_sq, weight);
+  require(exp_avg.dtype == exp_avg_sq.dtype && is_wide(exp_avg.dtype), "adam",
+          "States must be float32 or float64 and equal: ", exp_avg, exp_avg_sq);
+}
+
 }  // namespace aurora

@@ -333,11 +333,7 @@ class CpuBackend final : public Backend {
 
   void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg, MatrixView exp_avg_sq,
             MatrixView weight) override {
-    require_same_shape("adam", gradient, weight);
-    require_same_shape("adam", exp_avg, weight);
-    require_same_shape("adam", exp_avg_sq, weight);
-    require(exp_avg.dtype == exp_avg_sq.dtype && is_wide(exp_avg.dtype), "adam",
-            "States must be float32 or float64 and equal: ", exp_avg, exp_avg_sq);
+    require_adam(gradient, exp_avg, exp_avg_sq, weight);
     cpu::adam(scalars, gradient, exp_avg, exp_avg_sq, weight);
   }
   bool all_finite(ConstMatrixView x) override {

@@ -294,11 +294,7 @@ class BackendOnTensors final : public AtenBackend {
 
   void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg, MatrixView exp_avg_sq,
             MatrixView weight) override {
-    require_same_shape("adam", gradient, weight);
-    require_same_shape("adam", exp_avg, weight);
-    require_same_shape("adam", exp_avg_sq, weight);
-    require(exp_avg.dtype == exp_avg_sq.dtype && is_wide(exp_avg.dtype), "adam",
-            "States must be float32 or float64 and equal: ", exp_avg, exp_avg_sq);
+    require_adam(gradient, exp_avg, exp_avg_sq, weight);
     Tensor m = tensor(exp_avg), v = tensor(exp_avg_sq), w = tensor(weight);
     const Tensor g = tensor(gradient).to(m.scalar_type());
     m.mul_(scalars.beta1).add_(g, 1 - scalars.beta1);
