@@ -94,6 +94,12 @@ double StageClock::cholesky(MatrixView s) {
 void StageClock::divide_by_upper(ConstMatrixView r, MatrixView x) {
   timed(Stage::triangular, volume(x, x.cols), [&] { inner_.divide_by_upper(r, x); });
 }
+void StageClock::multiply_by_upper(ConstMatrixView r, MatrixView x) {
+  timed(Stage::triangular, volume(x, x.cols), [&] { inner_.multiply_by_upper(r, x); });
+}
+void StageClock::upper_row_gram(ConstMatrixView r, MatrixView s) {
+  timed(Stage::gram, volume(s, s.rows) / 3, [&] { inner_.upper_row_gram(r, s); });
+}
 void StageClock::symmetric_eigen(MatrixView s, MatrixView w) {
   if (s.dtype == DType::f64) widest_ = DType::f64;
   timed(Stage::eigen, 9 * volume(s, s.rows), [&] { inner_.symmetric_eigen(s, w); });

@@ -57,6 +57,8 @@ class StageClock final : public Backend {
   void gram(ConstMatrixView x, MatrixView s) override;
   double cholesky(MatrixView s) override;
   void divide_by_upper(ConstMatrixView r, MatrixView x) override;
+  void multiply_by_upper(ConstMatrixView r, MatrixView x) override;
+  void upper_row_gram(ConstMatrixView r, MatrixView s) override;
   void symmetric_eigen(MatrixView s, MatrixView w) override;
   void svd(MatrixView x, MatrixView u, MatrixView s, MatrixView v) override;
   void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg, MatrixView exp_avg_sq,

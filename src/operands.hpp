@@ -30,6 +30,12 @@ inline void require_column_major(std::string_view where, const ConstMatrixView& 
   if (x.row_stride != 1) fail(where, "A column-major matrix is needed, its row stride is ", x.row_stride);
 }
 
+inline void require_triangular(std::string_view where, const ConstMatrixView& r, const ConstMatrixView& x) {
+  require(r.rows == x.cols && r.cols == x.cols && r.batch == x.batch, where, "Shapes do not fit: ", r, x);
+  require(r.dtype == x.dtype && is_wide(r.dtype), where, "Types differ: ", r, x);
+  require_column_major(where, r);
+}
+
 inline void require_resolvent(std::string_view where, const ConstMatrixView& y, const ConstMatrixView& s,
                               const ConstMatrixView& lam) {
   require_vector(where, transposed(y), s);

@@ -168,6 +168,27 @@ TEST(Backend, RowDotsOfFloatsDoNotCancelOrOverflow) {
   EXPECT_NEAR(d.values()(1, 0), 1e-3, 1e-8);
 }
 
+TEST(Backend, ScaleRowsAndRowDotsGoThroughColumnsOfAnyLength) {
+  Random random(14);
+  const auto backend = make_tested_backend();
+  for (const Index rows : {255, 256, 257, 600}) {
+    const Matrix x = gaussian(random, rows, 3), d = gaussian(random, rows, 1);
+    Matrix expected_product = x, expected_dots{rows, 1};
+    for (Index i = 0; i < rows; ++i) {
+      for (Index j = 0; j < 3; ++j) {
+        expected_product(i, j) = d(i, 0) * x(i, j);
+        expected_dots(i, 0) += x(i, j) * x(i, j);
+      }
+    }
+    const Stored from(x, DType::f64, {.column_major = true, .gap = 1}), scales(d, DType::f64);
+    Stored to(x, DType::f64, {.column_major = true, .gap = 2}), dots(d, DType::f64);
+    backend->scale_rows(scales.view(), from.view(), to.view());
+    backend->row_dots(from.view(), from.view(), dots.view());
+    EXPECT_TRUE(close(to.values(), expected_product, 1e-15 * largest(expected_product)));
+    EXPECT_TRUE(close(dots.values(), expected_dots, 1e-14 * largest(expected_dots)));
+  }
+}
+
 TEST(Backend, PowerScalesFollowTheirFormulaAboveTheCutAndAreZeroBelow) {
   const auto backend = make_tested_backend();
   const Matrix h{5, 1, 2, {4, 1, 0, 1e-9, 0.25, 0, 0, 0, 0, 0}};
@@ -297,6 +318,90 @@ TEST_P(BackendPrimitive, GramIsXTransposedXWithBothTrianglesTheSame) {
         EXPECT_TRUE(s.padding_is_untouched());
       }
     }
+  }
+}
+
+TEST_P(BackendPrimitive, CholeskyReassemblesTheMatrixFromAnUpperTriangle) {
+  Random random(12);
+  for (const Index n : {1, 2, 3, 31, 64}) {
+    const Matrix x = gaussian(random, 2 * n, n);
+    const Matrix s = rounded(product(transposed(x), x), dtype());
+    Stored r(s, dtype(), {.column_major = true, .gap = 2});
+    const double ratio = backend_->cholesky(r.view());
+    const Matrix factor = r.values();
+    double least = factor(0, 0), most = factor(0, 0);
+    for (Index i = 0; i < n; ++i) {
+      least = std::min(least, factor(i, i)), most = std::max(most, factor(i, i));
+      for (Index j = 0; j < i; ++j) EXPECT_EQ(factor(i, j), 0.0);
+    }
+    EXPECT_NEAR(ratio, least / most, 2 * unit_roundoff(dtype()));
+    EXPECT_TRUE(close(product(transposed(factor), factor), s, bound(n, largest(s))));
+    EXPECT_TRUE(r.padding_is_untouched());
+  }
+}
+
+TEST_P(BackendPrimitive, CholeskyOfAnIndefiniteMatrixSaysZero) {
+  Stored s(Matrix{2, 2, 1, {1, 2, 2, 1}}, dtype(), {.column_major = true});
+  EXPECT_EQ(backend_->cholesky(s.view()), 0.0);
+}
+
+TEST_P(BackendPrimitive, MultiplyAndDivideByUpperReadOneTriangleInEveryPlacement) {
+  Random random(13);
+  for (const auto& [rows, cols] : kShapes) {
+    Matrix upper = scaled(0.5 / static_cast<double>(cols), gaussian(random, cols, cols, 2)), read = upper;
+    for (Index b = 0; b < 2; ++b) {
+      for (Index i = 0; i < cols; ++i) {
+        upper(i, i, b) = 1 + 0.1 * static_cast<double>(i % 7);
+        for (Index j = 0; j < i; ++j) upper(i, j, b) = 0;
+      }
+    }
+    upper = rounded(upper, dtype());
+    for (Index b = 0; b < 2; ++b) {
+      for (Index i = 0; i < cols; ++i) {
+        for (Index j = 0; j < cols; ++j) read(i, j, b) = i <= j ? upper(i, j, b) : kNaN;
+      }
+    }
+    const Matrix x = rounded(gaussian(random, rows, cols, 2), dtype());
+    std::vector<Matrix> times, times_transposed;
+    for (Index b = 0; b < 2; ++b) {
+      times.push_back(product(matrix_of(x, b), matrix_of(upper, b)));
+      times_transposed.push_back(product(matrix_of(x, b), transposed(matrix_of(upper, b))));
+    }
+    const double limit = bound(4 * cols, 32);
+    for (const Placement& place : kPlacements) {
+      const Stored r(read, dtype(), {.column_major = true, .gap = 1, .batch_gap = 3});
+      Stored y(x, dtype(), place);
+      backend_->multiply_by_upper(r.view(), y.view());
+      EXPECT_TRUE(close(y.values(), stacked(times), limit));
+      EXPECT_TRUE(y.padding_is_untouched());
+      backend_->divide_by_upper(r.view(), y.view());
+      EXPECT_TRUE(close(y.values(), x, limit));
+      EXPECT_TRUE(y.padding_is_untouched());
+      Stored z(stacked(times_transposed), dtype(), place);
+      backend_->divide_by_upper(transposed(r.view()), z.view());
+      EXPECT_TRUE(close(z.values(), x, limit));
+    }
+  }
+}
+
+TEST_P(BackendPrimitive, UpperRowGramIsRTimesRTransposedAndReadsOneTriangle) {
+  Random random(15);
+  for (const Index n : {1, 2, 3, 31, 64}) {
+    Matrix upper = rounded(gaussian(random, n, n, 2), dtype()), read = upper;
+    for (Index b = 0; b < 2; ++b) {
+      for (Index i = 0; i < n; ++i) {
+        for (Index j = 0; j < i; ++j) upper(i, j, b) = 0, read(i, j, b) = kNaN;
+      }
+    }
+    std::vector<Matrix> each;
+    for (Index b = 0; b < 2; ++b)
+      each.push_back(product(matrix_of(upper, b), transposed(matrix_of(upper, b))));
+    const Stored r(read, dtype(), {.column_major = true, .gap = 1, .batch_gap = 2});
+    Stored s(Matrix{n, n, 2}, dtype(), {.column_major = true, .gap = 3});
+    backend_->upper_row_gram(r.view(), s.view());
+    EXPECT_TRUE(close(s.values(), stacked(each), bound(n, 16 * static_cast<double>(n))));
+    EXPECT_TRUE(equal(s.values(), transposed(s.values())));
+    EXPECT_TRUE(s.padding_is_untouched());
   }
 }
 

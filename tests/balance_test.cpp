@@ -538,6 +538,57 @@ TEST(Odds, AtOneEvaluationAreThePolarFactorOfTheUnitRows) {
   EXPECT_TRUE(close(u, plain(g), 1e-13));
 }
 
+/// Columns of lengths from 1 / condition to 1: what a Cholesky factor finds hardest.
+Matrix growing_columns(Random& random, Index rows, Index cols, double condition) {
+  Matrix x = gaussian(random, rows, cols);
+  for (Index j = 0; j < cols; ++j) {
+    const double scale = std::pow(condition, static_cast<double>(j) / static_cast<double>(cols - 1) - 1);
+    for (Index i = 0; i < rows; ++i) x(i, j) *= scale;
+  }
+  return x;
+}
+
+TEST(ScaledPolar, OfFactorsOfOtherScalesIsOffByWhatOneRoundingOfItsInputCouldDo) {
+  const auto backend = make_cpu_backend();
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{40, 31}, {96, 33}, {200, 60}}) {
+    for (const double condition : {3.0, 30.0, 300.0, 1e3, 1e4, 1e5}) {
+      for (const bool growing : {false, true}) {
+        SCOPED_TRACE(::testing::Message() << rows << "x" << cols << ", condition " << condition
+                                          << ", growing columns " << growing);
+        Random random(static_cast<std::uint64_t>(rows) + static_cast<std::uint64_t>(condition));
+        const Matrix x = rounded(growing ? growing_columns(random, rows, cols, condition)
+                                         : conditioned(random, rows, cols, condition),
+                                 DType::f32);
+        Matrix ones{rows, 1}, scales{rows, 1}, scaled_rows = x;
+        for (Index i = 0; i < rows; ++i) {
+          ones(i, 0) = 1, scales(i, 0) = std::exp(0.5 * random.normal());
+          for (Index j = 0; j < cols; ++j) scaled_rows(i, j) *= scales(i, 0);
+        }
+        const Stored X(x, DType::f32), from(ones, DType::f64), to(scales, DType::f64);
+        const ScratchFrame frame(*backend);
+        ScaledFactors factors{backend->scratch(rows, cols, 1, DType::f32),
+                              backend->scratch(cols, cols, 1, DType::f32, Layout::column_major),
+                              backend->scratch(rows, 1, 1, DType::f64)};
+        const MatrixView h = backend->scratch(rows, 1, 1, DType::f64),
+                         U = backend->scratch(rows, cols, 1, DType::f32);
+
+        scaled_leverage(*backend, X.view(), from.view(), factors, h);
+        EXPECT_TRUE(factors.known);
+        const double off = 1e-5 + std::min(0.05, 0.1 * 0x1p-24 * condition * condition);
+        const std::vector<double> lengths = row_lengths(reference_polar(x));
+        for (Index i = 0; i < rows; ++i) {
+          const double leverage = lengths[static_cast<std::size_t>(i)] * lengths[static_cast<std::size_t>(i)];
+          EXPECT_NEAR(values_of(h)(i, 0), leverage, off * leverage);
+        }
+        scaled_polar(*backend, X.view(), to.view(), kExact, factors, U, h);
+        const Matrix error = sum(1, values_of(U), -1, reference_polar(scaled_rows));
+        EXPECT_LE(svd(error).s.front(), 4e-6 + 0x1p-23 * condition_number(scaled_rows));
+        EXPECT_TRUE(semi_orthogonal(values_of(U), 1e-5));
+      }
+    }
+  }
+}
+
 TEST(Carried, BeginColdAsOddsAndGetMoreEvenOnAMatrixThatStands) {
   Random random(27);
   const Matrix g = uneven_rows(random, 48, 12, 1);

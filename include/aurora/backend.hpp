@@ -125,13 +125,18 @@ class Backend {
   virtual void multiply(double alpha, ConstMatrixView a, ConstMatrixView b, double beta, MatrixView c) = 0;
   /// s = x'x, both triangles: cols x cols. All of one type.
   virtual void gram(ConstMatrixView x, MatrixView s) = 0;
-  /// s = r'r with r upper triangular, written over s (column-major; the lower triangle becomes zero).
-  /// One matrix. Returns the smallest diagonal element over the largest, or 0 where s is not positive
+  /// s = r'r with r upper triangular, written over s (symmetric, column-major; the lower triangle becomes
+  /// zero). One matrix. Returns the smallest diagonal element over the largest, or 0 where s is not positive
   /// definite to working precision; s is then undefined. Waits for the device.
   virtual double cholesky(MatrixView s) = 0;
   /// x <- x r^-1 with r upper triangular (column-major), or the transpose of such a view. The other triangle
   /// is not read.
   virtual void divide_by_upper(ConstMatrixView r, MatrixView x) = 0;
+  /// x <- x r with r upper triangular (column-major). The other triangle is not read.
+  virtual void multiply_by_upper(ConstMatrixView r, MatrixView x) = 0;
+  /// s = r r', both triangles, with r upper triangular; both column-major. r's other triangle may hold
+  /// anything. A third of the work of gram.
+  virtual void upper_row_gram(ConstMatrixView r, MatrixView s) = 0;
   /// s = V diag(w) V' with V orthogonal, w ascending (n x 1). `s` is symmetric and column-major on entry and
   /// holds V, an eigenvector per column, on return. Throws std::runtime_error when the iteration does not
   /// converge.

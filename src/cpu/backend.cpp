@@ -211,6 +211,17 @@ class CpuBackend final : public Backend {
     require_vector("resolvent_newton", p, x);
     cpu::resolvent_newton(p, q, target, floor, x);
   }
+  void blend(std::span<const ConstMatrixView> gradients, double momentum, bool nesterov,
+             std::span<const MatrixView> momentum_buffers, MatrixView blended) override {
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      const MatrixView result = matrix_of(blended, static_cast<Index>(i));
+      require_same_shape("blend", gradients[i], result);
+      require_same_shape("blend", momentum_buffers[i], result);
+      require(momentum_buffers[i].dtype == result.dtype && is_wide(result.dtype), "blend",
+              "Types differ: ", momentum_buffers[i], result);
+      cpu::blend(gradients[i], momentum, nesterov, momentum_buffers[i], result);
+    }
+  }
   void fill(double value, MatrixView y) override { cpu::fill(value, y); }
   void normalize(ConstMatrixView x, MatrixView y) override {
     require_same_shape("normalize", x, y);
@@ -263,6 +274,7 @@ class CpuBackend final : public Backend {
         smallest = std::min(smallest, r[i * ld + i]);
         largest_value = std::max(largest_value, r[i * ld + i]);
       }
+      cpu::mirror_upper(transposed(s));  // r = l'
       for (Index j = 0; j < s.rows; ++j) std::fill(r + j * ld + j + 1, r + j * ld + s.rows, T{0});
       ratio = static_cast<double>(smallest) / static_cast<double>(largest_value);
     });
@@ -270,11 +282,8 @@ class CpuBackend final : public Backend {
   }
 
   void divide_by_upper(ConstMatrixView r, MatrixView x) override {
-    require(r.rows == x.cols && r.cols == x.cols && r.batch == x.batch, "divide_by_upper",
-            "Shapes do not fit: ", r, x);
-    require(r.dtype == x.dtype && is_wide(r.dtype), "divide_by_upper", "Types differ: ", r, x);
     const bool turned = r.row_stride != 1;
-    require_column_major("divide_by_upper", turned ? transposed(r) : r);
+    require_triangular("divide_by_upper", turned ? transposed(r) : r, x);
     use_threads();
     const blas::Op op = turned ? blas::Op::transpose : blas::Op::none;
     const Operand R = operand(turned ? transposed(r) : r), X = operand(x);
@@ -284,6 +293,30 @@ class CpuBackend final : public Backend {
                       X.leading);
       }
     });
+  }
+
+  void multiply_by_upper(ConstMatrixView r, MatrixView x) override {
+    require_triangular("multiply_by_upper", r, x);
+    use_threads();
+    const Operand R = operand(r), X = operand(x);
+    visit_float(x.dtype, [&]<class T>(T) {
+      for (Index i = 0; i < x.batch; ++i) {
+        blas::trmm<T>(X.order, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i), X.leading);
+      }
+    });
+  }
+
+  void upper_row_gram(ConstMatrixView r, MatrixView s) override {
+    require_triangular("upper_row_gram", r, s);
+    require_column_major("upper_row_gram", s);
+    use_threads();
+    cpu::axpby(1.0, r, 0.0, s);
+    visit_float(s.dtype, [&]<class T>(T) {
+      for (Index i = 0; i < s.batch; ++i) {
+        converged("upper_row_gram", s, blas::lauum<T>(s.rows, elements<T>(s, i), operand(s).leading));
+      }
+    });
+    cpu::mirror_upper(s);
   }
 
   void symmetric_eigen(MatrixView s, MatrixView w) override {

@@ -60,6 +60,14 @@ void trsm(Order order, Op op, Index m, Index n, const T* r, Index ldr, T* x, Ind
                                        x, narrow(ldx));
 }
 
+template <class T>
+void trmm(Order order, Index m, Index n, const T* r, Index ldr, T* x, Index ldx) {
+  const bool columns = order == Order::column;
+  routine<T>(cblas_strmm, cblas_dtrmm)(
+      CblasColMajor, columns ? CblasRight : CblasLeft, CblasUpper, columns ? CblasNoTrans : CblasTrans,
+      CblasNonUnit, narrow(columns ? m : n), narrow(columns ? n : m), T{1}, r, narrow(ldr), x, narrow(ldx));
+}
+
 // LAPACKE's names may be macros with arguments, which have no address: one call for each type.
 #ifdef AURORA_BLAS_MKL
 #define AURORA_LAPACK(name) name##_
@@ -72,9 +80,21 @@ Int potrf(Index n, T* a, Index lda) {
   const Int order = narrow(n), ld = narrow(lda);
   Int info = 0;
   if constexpr (std::is_same_v<T, float>) {
-    AURORA_LAPACK(spotrf)("U", &order, a, &ld, &info);
+    AURORA_LAPACK(spotrf)("L", &order, a, &ld, &info);
   } else {
-    AURORA_LAPACK(dpotrf)("U", &order, a, &ld, &info);
+    AURORA_LAPACK(dpotrf)("L", &order, a, &ld, &info);
+  }
+  return info;
+}
+
+template <class T>
+Int lauum(Index n, T* r, Index ldr) {
+  const Int order = narrow(n), ld = narrow(ldr);
+  Int info = 0;
+  if constexpr (std::is_same_v<T, float>) {
+    AURORA_LAPACK(slauum)("U", &order, r, &ld, &info);
+  } else {
+    AURORA_LAPACK(dlauum)("U", &order, r, &ld, &info);
   }
   return info;
 }
@@ -109,14 +129,18 @@ template void gemm(Order, Op, Op, Index, Index, Index, float, const float*, Inde
                    float*, Index);
 template void syrk(Order, Op, Index, Index, const float*, Index, float*, Index);
 template void trsm(Order, Op, Index, Index, const float*, Index, float*, Index);
+template void trmm(Order, Index, Index, const float*, Index, float*, Index);
 template Int potrf(Index, float*, Index);
+template Int lauum(Index, float*, Index);
 template Int syevd(Index, float*, float*, float*, Index, Int*, Index);
 template Int gesdd(Index, Index, float*, Index, float*, float*, Index, float*, Index, float*, Index, Int*);
 template void gemm(Order, Op, Op, Index, Index, Index, double, const double*, Index, const double*, Index,
                    double, double*, Index);
 template void syrk(Order, Op, Index, Index, const double*, Index, double*, Index);
 template void trsm(Order, Op, Index, Index, const double*, Index, double*, Index);
+template void trmm(Order, Index, Index, const double*, Index, double*, Index);
 template Int potrf(Index, double*, Index);
+template Int lauum(Index, double*, Index);
 template Int syevd(Index, double*, double*, double*, Index, Int*, Index);
 template Int gesdd(Index, Index, double*, Index, double*, double*, Index, double*, Index, double*, Index,
                    Int*);

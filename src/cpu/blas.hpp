@@ -20,13 +20,21 @@ void gemm(Order order, Op op_a, Op op_b, Index m, Index n, Index k, T alpha, con
 template <class T>
 void syrk(Order order, Op op, Index n, Index k, const T* a, Index lda, T* c, Index ldc);
 
-/// Column-major a = r'r, r over the upper triangle. Returns LAPACK's info.
+/// Column-major a = l l', l over the lower triangle (30 % faster in oneMKL than r'r). Returns LAPACK's info.
 template <class T>
 Int potrf(Index n, T* a, Index lda);
+
+/// Column-major r r' over the upper triangle of r. Returns LAPACK's info.
+template <class T>
+Int lauum(Index n, T* r, Index ldr);
 
 /// x <- x r^-1, or x r'^-1 with op transpose (m x n, r upper triangular, column-major).
 template <class T>
 void trsm(Order order, Op op, Index m, Index n, const T* r, Index ldr, T* x, Index ldx);
+
+/// x <- x r (m x n, r upper triangular, column-major).
+template <class T>
+void trmm(Order order, Index m, Index n, const T* r, Index ldr, T* x, Index ldx);
 
 /// Column-major symmetric a (upper triangle) -> eigenvectors in columns, eigenvalues ascending. Returns
 /// LAPACK's info.

@@ -76,38 +76,125 @@ void for_each_line(const ConstMatrixView& view, Work&& work) {
   }
 }
 
+#ifdef __x86_64__
+template <class Loop>
+__attribute__((target("avx2"))) void run_with_avx2(const Loop& loop) {
+  loop();
+}
+#endif
+
+/// The loop, with AVX2 where the CPU has it. Its bits stay the same if it adds nothing up: there is no FMA
+/// in AVX2.
+template <class Loop>
+void run_wide(const Loop& loop) {
+#ifdef __x86_64__
+  static const bool wide = __builtin_cpu_supports("avx2") != 0;
+  if (wide) return run_with_avx2(loop);
+#endif
+  loop();
+}
+
+struct UnitStep {
+  constexpr operator Index() const { return 1; }
+};
+
+/// loop(x_step, y_step) of elements; steps of 1 are constants, so that the loop becomes one of vectors.
+template <class Loop>
+void run_stepping(Index x_step, Index y_step, const Loop& loop) {
+  if (x_step == 1 && y_step == 1) {
+    run_wide([&]() __attribute__((always_inline)) { loop(UnitStep{}, UnitStep{}); });
+  } else {
+    loop(x_step, y_step);
+  }
+}
+
+constexpr Index kRowBlock = 256;  // rows whose sums stay in the first cache
+
+/// The batch and the blocks of rows of a column-major `view`.
+template <class Work>
+void for_each_row_block(const ConstMatrixView& view, Work&& work) {
+  for (Index b = 0; b < view.batch; ++b) {
+    for (Index begin = 0; begin < view.rows; begin += kRowBlock)
+      work(b, begin, std::min(kRowBlock, view.rows - begin));
+  }
+}
+
 template <class X, class Y>
 void axpby_line(double scale_x, const X* x, Index x_step, double scale_y, Y* y, Index y_step, Index count) {
   using A = Arithmetic<X, Y>;
   const A alpha = static_cast<A>(scale_x), beta = static_cast<A>(scale_y);
-  if (x_step == 1 && y_step == 1) {
-    if (scale_y == 0.0) {
-      for (Index j = 0; j < count; ++j) y[j] = rounded<Y>(alpha * static_cast<A>(x[j]));
-    } else if (scale_x == 0.0) {
-      for (Index j = 0; j < count; ++j) y[j] = rounded<Y>(beta * static_cast<A>(y[j]));
-    } else {
-      for (Index j = 0; j < count; ++j)
-        y[j] = rounded<Y>(alpha * static_cast<A>(x[j]) + beta * static_cast<A>(y[j]));
-    }
-    return;
-  }
+  run_stepping(
+      x_step, y_step, [&](auto dx, auto dy) __attribute__((always_inline)) {
+        if (scale_y == 0.0) {
+          for (Index j = 0; j < count; ++j) y[j * dy] = rounded<Y>(alpha * static_cast<A>(x[j * dx]));
+        } else if (scale_x == 0.0) {
+          for (Index j = 0; j < count; ++j) y[j * dy] = rounded<Y>(beta * static_cast<A>(y[j * dy]));
+        } else {
+          for (Index j = 0; j < count; ++j)
+            y[j * dy] = rounded<Y>(alpha * static_cast<A>(x[j * dx]) + beta * static_cast<A>(y[j * dy]));
+        }
+      });
+}
+
+// Sums of one line. Functions of their own, for g++ makes no vectors of a reduction in a lambda.
+#define AURORA_INLINE __attribute__((always_inline)) inline
+
+template <class X, class Y, class StepX, class StepY>
+AURORA_INLINE double dot(const X* x, StepX dx, const Y* y, StepY dy, Index count) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (Index j = 0; j < count; ++j) sum += static_cast<double>(x[j * dx]) * static_cast<double>(y[j * dy]);
+  return sum;
+}
+
+/// Sum of (x_j first second)^2.
+template <class X, class StepX>
+AURORA_INLINE double squares(const X* x, StepX dx, double first, double second, Index count) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
   for (Index j = 0; j < count; ++j) {
-    const A old = scale_y == 0.0 ? A{0} : beta * static_cast<A>(y[j * y_step]);
-    const A added = scale_x == 0.0 ? A{0} : alpha * static_cast<A>(x[j * x_step]);
-    y[j * y_step] = rounded<Y>(added + old);
+    const double value = static_cast<double>(x[j * dx]) * first * second;
+    sum += value * value;
   }
+  return sum;
+}
+
+/// Largest |x_j|; NaN is passed over.
+template <class X, class StepX>
+AURORA_INLINE auto largest_of(const X* x, StepX dx, Index count) {
+  using A = Arithmetic<X, X>;
+  A most = 0;
+#pragma omp simd reduction(max : most)
+  for (Index j = 0; j < count; ++j) {
+    const A magnitude = std::abs(static_cast<A>(x[j * dx]));
+    most = magnitude > most ? magnitude : most;
+  }
+  return most;
+}
+
+struct ResolventSums {
+  double squares = 0, cubes = 0;
+};
+
+/// Sums of x_j^2 / (s_j + shift)^2 and of x_j^2 / (s_j + shift)^3.
+template <class X>
+AURORA_INLINE ResolventSums resolvent_sums(const X* x, const double* s, double shift, Index count) {
+  double squares = 0, cubes = 0;
+#pragma omp simd reduction(+ : squares, cubes)
+  for (Index j = 0; j < count; ++j) {
+    const double inverse = 1 / (s[j] + shift), term = static_cast<double>(x[j]) * inverse;
+    squares += term * term;
+    cubes += term * term * inverse;
+  }
+  return {squares, cubes};
 }
 
 template <class X, class Y>
 double dot_line(const X* x, Index x_step, const Y* y, Index y_step, Index count) {
   double sum = 0;
-  if (x_step == 1 && y_step == 1) {
-#pragma omp simd reduction(+ : sum)
-    for (Index j = 0; j < count; ++j) sum += static_cast<double>(x[j]) * static_cast<double>(y[j]);
-    return sum;
-  }
-  for (Index j = 0; j < count; ++j)
-    sum += static_cast<double>(x[j * x_step]) * static_cast<double>(y[j * y_step]);
+  run_stepping(
+      x_step,
+      y_step, [&](auto dx, auto dy) __attribute__((always_inline)) { sum = dot(x, dx, y, dy, count); });
   return sum;
 }
 
@@ -160,11 +247,10 @@ double largest_magnitude(const ConstMatrixView& x, Index b) {
     A largest_value = 0;
     for (Index i = 0; i < x.rows; ++i) {
       const T* line = element<T>(x, b * x.batch_stride + i * x.row_stride);
-#pragma omp simd reduction(max : largest_value)
-      for (Index j = 0; j < x.cols; ++j) {
-        const A magnitude = std::abs(static_cast<A>(line[j * x.col_stride]));
-        largest_value = magnitude > largest_value ? magnitude : largest_value;
-      }
+      run_stepping(
+          x.col_stride, 1, [&](auto step, auto) __attribute__((always_inline)) {
+            largest_value = std::max(largest_value, largest_of(line, step, x.cols));
+          });
     }
     result = static_cast<double>(largest_value);
   });
@@ -178,9 +264,11 @@ void scale_by(ConstMatrixView x, double first, double second, MatrixView y) {
       for (Index i = 0; i < x.rows; ++i) {
         const X* from = element<X>(x, i * x.row_stride);
         Y* to = element<Y>(y, i * y.row_stride);
-        for (Index j = 0; j < x.cols; ++j) {
-          to[j * y.col_stride] = rounded<Y>(static_cast<double>(from[j * x.col_stride]) * first * second);
-        }
+        run_stepping(
+            x.col_stride, y.col_stride, [&](auto dx, auto dy) __attribute__((always_inline)) {
+              for (Index j = 0; j < x.cols; ++j)
+                to[j * dy] = rounded<Y>(static_cast<double>(from[j * dx]) * first * second);
+            });
       }
     });
   });
@@ -191,35 +279,13 @@ double sum_of_squares(const ConstMatrixView& x, double scale_first, double scale
   visit_dtype(x.dtype, [&]<class T>(T) {
     for (Index i = 0; i < x.rows; ++i) {
       const T* line = element<T>(x, i * x.row_stride);
-      double sum = 0;
-      const Index step = x.col_stride;
-#pragma omp simd reduction(+ : sum)
-      for (Index j = 0; j < x.cols; ++j) {
-        const double value = static_cast<double>(line[j * step]) * scale_first * scale_second;
-        sum += value * value;
-      }
-      total += sum;
+      run_stepping(
+          x.col_stride, 1, [&](auto step, auto) __attribute__((always_inline)) {
+            total += squares(line, step, scale_first, scale_second, x.cols);
+          });
     }
   });
   return total;
-}
-
-#ifdef __x86_64__
-template <class Loop>
-__attribute__((target("avx2"))) void run_with_avx2(const Loop& loop) {
-  loop();
-}
-#endif
-
-/// The loop, with AVX2 where the CPU has it. Its bits stay the same if it adds nothing up: there is no FMA
-/// in AVX2.
-template <class Loop>
-void run_wide(const Loop& loop) {
-#ifdef __x86_64__
-  static const bool wide = __builtin_cpu_supports("avx2") != 0;
-  if (wide) return run_with_avx2(loop);
-#endif
-  loop();
 }
 
 /// Sum of x_j 0: 0 for finite x, else NaN. Four places at a time, for one alone leaves the memory waiting.
@@ -250,6 +316,44 @@ void axpby(double alpha, ConstMatrixView x, double beta, MatrixView y) {
   });
 }
 
+void blend(ConstMatrixView gradient, double momentum, bool nesterov, MatrixView momentum_buffer,
+           MatrixView blended) {
+  if (!rows_are_lines(momentum_buffer)) {
+    gradient = transposed(gradient), momentum_buffer = transposed(momentum_buffer);
+    blended = transposed(blended);
+  }
+  visit_dtype(gradient.dtype, [&]<class G>(G) {
+    const auto blend_lines = [&]<class M>(M) {
+      using A = Arithmetic<G, M>;
+      const A keep = static_cast<A>(momentum), add = static_cast<A>(1.0 - momentum);
+      for_each_line(momentum_buffer, [&](Index, Index i) {
+        const G* g = element<G>(gradient, i * gradient.row_stride);
+        M* m = element<M>(momentum_buffer, i * momentum_buffer.row_stride);
+        M* b = element<M>(blended, i * blended.row_stride);
+        const Index db = blended.col_stride;
+        const auto line = [&](auto dg, auto dm, auto to) __attribute__((always_inline)) {
+          for (Index j = 0; j < blended.cols; ++j) {
+            const A added = add * static_cast<A>(g[j * dg]);
+            const M fresh = static_cast<M>(added + keep * static_cast<A>(m[j * dm]));
+            m[j * dm] = fresh;
+            b[j * to] = nesterov ? static_cast<M>(added + keep * static_cast<A>(fresh)) : fresh;
+          }
+        };
+        if (db == 1) {
+          run_stepping(
+              gradient.col_stride,
+              momentum_buffer.col_stride, [&](auto dg, auto dm) __attribute__((always_inline)) {
+                line(dg, dm, UnitStep{});
+              });
+        } else {
+          line(gradient.col_stride, momentum_buffer.col_stride, db);
+        }
+      });
+    };
+    momentum_buffer.dtype == DType::f64 ? blend_lines(double{}) : blend_lines(float{});
+  });
+}
+
 void scale_rows(ConstMatrixView d, ConstMatrixView x, MatrixView y) {
   visit_dtype(x.dtype, [&]<class X>(X) {
     visit_dtype(y.dtype, [&]<class Y>(Y) {
@@ -258,23 +362,30 @@ void scale_rows(ConstMatrixView d, ConstMatrixView x, MatrixView y) {
           const double scale = value_at(d, b, i);
           const X* from = element<X>(x, b * x.batch_stride + i * x.row_stride);
           Y* to = element<Y>(y, b * y.batch_stride + i * y.row_stride);
-          if (scale == 0.0) {
-            for (Index j = 0; j < y.cols; ++j) to[j * y.col_stride] = rounded<Y>(0.0);
-          } else {
-            for (Index j = 0; j < y.cols; ++j) {
-              to[j * y.col_stride] = rounded<Y>(scale * static_cast<double>(from[j * x.col_stride]));
-            }
-          }
+          run_stepping(
+              x.col_stride, y.col_stride, [&](auto dx, auto dy) __attribute__((always_inline)) {
+                if (scale == 0.0) {
+                  for (Index j = 0; j < y.cols; ++j) to[j * dy] = rounded<Y>(0.0);
+                } else {
+                  for (Index j = 0; j < y.cols; ++j)
+                    to[j * dy] = rounded<Y>(scale * static_cast<double>(from[j * dx]));
+                }
+              });
         });
         return;
       }
-      for_each_line(transposed(y), [&](Index b, Index j) {
-        const X* from = element<X>(x, b * x.batch_stride + j * x.col_stride);
-        Y* to = element<Y>(y, b * y.batch_stride + j * y.col_stride);
-        for (Index i = 0; i < y.rows; ++i) {
-          const double scale = value_at(d, b, i);
-          to[i * y.row_stride] =
-              rounded<Y>(scale == 0.0 ? 0.0 : scale * static_cast<double>(from[i * x.row_stride]));
+      double scales[kRowBlock];
+      for_each_row_block(y, [&](Index b, Index begin, Index count) {
+        for (Index i = 0; i < count; ++i) scales[i] = value_at(d, b, begin + i);
+        for (Index j = 0; j < y.cols; ++j) {
+          const X* from = element<X>(x, b * x.batch_stride + begin * x.row_stride + j * x.col_stride);
+          Y* to = element<Y>(y, b * y.batch_stride + begin * y.row_stride + j * y.col_stride);
+          run_stepping(
+              x.row_stride, y.row_stride, [&](auto dx, auto dy) __attribute__((always_inline)) {
+                for (Index i = 0; i < count; ++i)
+                  to[i * dy] =
+                      rounded<Y>(scales[i] == 0.0 ? 0.0 : scales[i] * static_cast<double>(from[i * dx]));
+              });
         }
       });
     });
@@ -292,23 +403,20 @@ void row_dots(ConstMatrixView x, ConstMatrixView y, MatrixView d) {
         });
         return;
       }
-      constexpr Index kBlock = 256;
-      double sums[kBlock];
-      for (Index b = 0; b < x.batch; ++b) {
-        for (Index begin = 0; begin < x.rows; begin += kBlock) {
-          const Index count = std::min(kBlock, x.rows - begin);
-          std::fill_n(sums, count, 0.0);
-          for (Index j = 0; j < x.cols; ++j) {
-            const X* column = element<X>(x, b * x.batch_stride + begin * x.row_stride + j * x.col_stride);
-            const Y* other = element<Y>(y, b * y.batch_stride + begin * y.row_stride + j * y.col_stride);
-            for (Index i = 0; i < count; ++i) {
-              sums[i] += static_cast<double>(column[i * x.row_stride]) *
-                         static_cast<double>(other[i * y.row_stride]);
-            }
-          }
-          for (Index i = 0; i < count; ++i) set_value(d, b, begin + i, sums[i]);
+      double sums[kRowBlock];
+      for_each_row_block(x, [&](Index b, Index begin, Index count) {
+        std::fill_n(sums, count, 0.0);
+        for (Index j = 0; j < x.cols; ++j) {
+          const X* column = element<X>(x, b * x.batch_stride + begin * x.row_stride + j * x.col_stride);
+          const Y* other = element<Y>(y, b * y.batch_stride + begin * y.row_stride + j * y.col_stride);
+          run_stepping(
+              x.row_stride, y.row_stride, [&](auto dx, auto dy) __attribute__((always_inline)) {
+                for (Index i = 0; i < count; ++i)
+                  sums[i] += static_cast<double>(column[i * dx]) * static_cast<double>(other[i * dy]);
+              });
         }
-      }
+        for (Index i = 0; i < count; ++i) set_value(d, b, begin + i, sums[i]);
+      });
     });
   });
 }
@@ -382,15 +490,12 @@ void resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, M
         for (Index i = 0; i < y.rows; ++i) {
           const Y* line = element<Y>(y, b * y.batch_stride + i * y.row_stride);
           const double shift = row_shift[i * lam.row_stride];
-          double squares = 0, cubes = 0;
-#pragma omp simd reduction(+ : squares, cubes)
-          for (Index j = 0; j < y.cols; ++j) {
-            const double inverse = 1 / (col_shift[j] + shift), term = static_cast<double>(line[j]) * inverse;
-            squares += term * term;
-            cubes += term * term * inverse;
-          }
-          set_value(p, b, i, squares);
-          set_value(q, b, i, cubes);
+          ResolventSums sums;
+          run_wide([&]() __attribute__((always_inline)) {
+            sums = resolvent_sums(line, col_shift, shift, y.cols);
+          });
+          set_value(p, b, i, sums.squares);
+          set_value(q, b, i, sums.cubes);
         }
       } else {
         auto* squares = element<double>(p, b * p.batch_stride);
@@ -400,13 +505,15 @@ void resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, M
         for (Index j = 0; j < y.cols; ++j) {
           const Y* column = element<Y>(y, b * y.batch_stride + j * y.col_stride);
           const double shift = col_shift[j];
+          run_wide([&]() __attribute__((always_inline)) {
 #pragma omp simd
-          for (Index i = 0; i < y.rows; ++i) {
-            const double inverse = 1 / (shift + row_shift[i]),
-                         term = static_cast<double>(column[i]) * inverse;
-            squares[i] += term * term;
-            cubes[i] += term * term * inverse;
-          }
+            for (Index i = 0; i < y.rows; ++i) {
+              const double inverse = 1 / (shift + row_shift[i]),
+                           term = static_cast<double>(column[i]) * inverse;
+              squares[i] += term * term;
+              cubes[i] += term * term * inverse;
+            }
+          });
         }
       }
     }
@@ -422,10 +529,12 @@ void resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, Matrix
         const auto* col_shift = element<double>(s, b * s.batch_stride);
         const Y* from = element<Y>(y, b * y.batch_stride + i * y.row_stride);
         W* to = element<W>(w, b * w.batch_stride + i * w.row_stride);
-        for (Index j = 0; j < w.cols; ++j) {
-          to[j * w.col_stride] =
-              rounded<W>(static_cast<double>(from[j * y.col_stride]) / (col_shift[j * s.row_stride] + shift));
-        }
+        const Index ds = s.row_stride;
+        run_stepping(
+            y.col_stride, w.col_stride, [&](auto dy, auto dw) __attribute__((always_inline)) {
+              for (Index j = 0; j < w.cols; ++j)
+                to[j * dw] = rounded<W>(static_cast<double>(from[j * dy]) / (col_shift[j * ds] + shift));
+            });
       });
     });
   });

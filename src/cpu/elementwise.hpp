@@ -9,6 +9,9 @@
 namespace aurora::cpu {
 
 void axpby(double alpha, ConstMatrixView x, double beta, MatrixView y);
+/// blend_momentum for one matrix; blended has the momentum's type.
+void blend(ConstMatrixView gradient, double momentum, bool nesterov, MatrixView momentum_buffer,
+           MatrixView blended);
 void scale_rows(ConstMatrixView d, ConstMatrixView x, MatrixView y);
 void row_dots(ConstMatrixView x, ConstMatrixView y, MatrixView d);
 void power_scales(ConstMatrixView h, double target, double exponent, double cut, MatrixView d);

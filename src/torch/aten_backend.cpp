@@ -260,13 +260,21 @@ class BackendOnTensors final : public AtenBackend {
   }
 
   void divide_by_upper(ConstMatrixView r, MatrixView x) override {
-    require(r.rows == x.cols && r.cols == x.cols && r.batch == x.batch, "divide_by_upper",
-            "Shapes do not fit: ", r, x);
-    require(r.dtype == x.dtype && is_wide(r.dtype), "divide_by_upper", "Types differ: ", r, x);
     const bool upper = r.row_stride == 1;
-    require_column_major("divide_by_upper", upper ? r : transposed(r));
+    require_triangular("divide_by_upper", upper ? r : transposed(r), x);
     Tensor to = tensor(x);
     to.copy_(at::linalg_solve_triangular(tensor(r), to, upper, /*left=*/false));
+  }
+  void multiply_by_upper(ConstMatrixView r, MatrixView x) override {
+    require_triangular("multiply_by_upper", r, x);
+    Tensor to = tensor(x);
+    to.copy_(at::bmm(to, tensor(r).triu()));
+  }
+  void upper_row_gram(ConstMatrixView r, MatrixView s) override {
+    require_triangular("upper_row_gram", r, s);
+    require_column_major("upper_row_gram", s);
+    const Tensor upper = tensor(r).triu(), product = at::bmm(upper, upper.mT());
+    tensor(s).copy_(asynchronous_ ? product : product.triu().add_(product.triu(1).mT()));
   }
 
   void symmetric_eigen(MatrixView s, MatrixView w) override {
