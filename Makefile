@@ -4,6 +4,8 @@ build:
 	cmake --preset release >/dev/null && cmake --build --preset release --target aurora_cli
 demo: build
 	.venv/bin/python scripts/demo
+# Threads that wait must not take the cores of a busy machine from those that work.
+test: export OMP_WAIT_POLICY = PASSIVE
 test:
 	scripts/setup --test
 	cmake --preset release >/dev/null && cmake --build --preset release

@@ -13,22 +13,21 @@ enum class Sides : std::uint8_t { rows, longer };
 
 /// How rows are evened out. With X = G / |G|_F, r = n/m, h_i = |u_i|^2 the leverage score of row i of diag(d)
 /// X, and d_i = 1 / |x_i| to begin with:
-///   odds     d_i <- d_i sqrt(r / (1 - r) (1 - h_i) / h_i), the exact step of each row as if the others stood
-///   still. A step
-///            after which the rows are not more even is taken back for Tyler's d_i <- d_i sqrt(r / h_i), at
-///            the price of one evaluation more at the end. Rows of zeros and rows alone on their direction (h
-///            = 1) are left out and r is the mean over the others, so rank-deficient matrices have a target
-///            too.
-///   release  aurora-release (tilde-research/aurora-release, src/aurora.py): K polar factors, d_i <- d_i (r /
-///   h_i)^pp_beta between
-///            them; at 1/2 Tyler's fixed-point map.
-///   carried  d is kept from step to step as `row_scales` (rows x 1, zeros at first): one polar factor a
-///   step, then
-///            Tyler's step for the next. The first step is balanced from cold by odds. Rows that changed by
-///            more than a factor of 1000 against the others, or were zero, start again at the mean scale.
-///   optimum  near the maximum of <G, U> under both constraints: U_i = x_i (S + lam_i I)^-1, then odds with
-///   at least 3
-///            evaluations to make it feasible.
+///
+/// odds: d_i <- d_i sqrt(r / (1 - r) (1 - h_i) / h_i), the exact step of each row as if the others stood
+/// still. A step after which the rows are not more even is taken back for Tyler's d_i <- d_i sqrt(r / h_i),
+/// at the price of one evaluation more at the end. Rows of zeros and rows alone on their direction (h = 1)
+/// are left out and r is the mean over the others, so rank-deficient matrices have a target too.
+///
+/// release: aurora-release (tilde-research/aurora-release, src/aurora.py): K polar factors, d_i <- d_i (r /
+/// h_i)^pp_beta between them; at 1/2 Tyler's fixed-point map.
+///
+/// carried: d is kept from step to step as `row_scales` (rows x 1, zeros at first): one polar factor a step,
+/// then Tyler's step for the next. The first step is balanced from cold by odds. Rows that changed by more
+/// than a factor of 1000 against the others, or were zero, start again at the mean scale.
+///
+/// optimum: near the maximum of <G, U> under both constraints: U_i = x_i (S + lam_i I)^-1, then odds with at
+/// least 6 evaluations to make it feasible.
 enum class Balance : std::uint8_t { odds, release, carried, optimum };
 
 struct BalanceOptions {
@@ -44,10 +43,12 @@ bool balances(Sides sides, Index rows, Index cols);
 
 /// direction <- U with U'U = I and rows of nearly equal length sqrt(n/m), close to the gradient (m x n, m >
 /// n). Leverage scores before the last come from a Cholesky factor of the Gram matrix, or, where that is too
-/// ill-conditioned, from the same in float64 or an exact polar factor. Rows below 1e-30 of the longest count
-/// as zero and stay zero; there is no absolute eps, so balanced_polar(c G) = balanced_polar(G). `row_scales`:
-/// one rows x 1 view per matrix of the batch with Balance::carried (along the balanced side), else empty.
-/// Errors as polar; Balance::release lets NaN through where its schedule does.
+/// ill-conditioned, from the same in float64 or an exact polar factor. In float32 with kExact U'U = I to
+/// 2e-5, and odds and optimum are off from the exact polar factor of their rows by 4e-6 + 2^-23 times its
+/// condition number in the 2-norm, or by what polar states where that is less exact. Rows below 1e-30 of the
+/// longest count as zero and stay zero; there is no absolute eps, so balanced_polar(c G) = balanced_polar(G).
+/// `row_scales`: one rows x 1 view per matrix of the batch with Balance::carried (along the balanced side),
+/// else empty. Errors as polar; Balance::release lets NaN through where its schedule does.
 void balanced_polar(Backend& backend, ConstMatrixView gradient, const BalanceOptions& options,
                     std::span<const MatrixView> row_scales, MatrixView direction);
 

@@ -98,13 +98,13 @@ struct UnitStep {
   constexpr operator Index() const { return 1; }
 };
 
-/// loop(x_step, y_step) of elements; steps of 1 are constants, so that the loop becomes one of vectors.
-template <class Loop>
-void run_stepping(Index x_step, Index y_step, const Loop& loop) {
-  if (x_step == 1 && y_step == 1) {
-    run_wide([&]() __attribute__((always_inline)) { loop(UnitStep{}, UnitStep{}); });
+/// loop(steps...); where all steps are 1 they are constants, so that the loop becomes one of vectors.
+template <class Loop, class... Steps>
+void run_stepping(const Loop& loop, Steps... steps) {
+  if (((steps == 1) && ...)) {
+    run_wide([&]() __attribute__((always_inline)) { loop((static_cast<void>(steps), UnitStep{})...); });
   } else {
-    loop(x_step, y_step);
+    loop(steps...);
   }
 }
 
@@ -123,17 +123,17 @@ template <class X, class Y>
 void axpby_line(double scale_x, const X* x, Index x_step, double scale_y, Y* y, Index y_step, Index count) {
   using A = Arithmetic<X, Y>;
   const A alpha = static_cast<A>(scale_x), beta = static_cast<A>(scale_y);
-  run_stepping(
-      x_step, y_step, [&](auto dx, auto dy) __attribute__((always_inline)) {
-        if (scale_y == 0.0) {
-          for (Index j = 0; j < count; ++j) y[j * dy] = rounded<Y>(alpha * static_cast<A>(x[j * dx]));
-        } else if (scale_x == 0.0) {
-          for (Index j = 0; j < count; ++j) y[j * dy] = rounded<Y>(beta * static_cast<A>(y[j * dy]));
-        } else {
-          for (Index j = 0; j < count; ++j)
-            y[j * dy] = rounded<Y>(alpha * static_cast<A>(x[j * dx]) + beta * static_cast<A>(y[j * dy]));
-        }
-      });
+  const auto line = [&](auto dx, auto dy) __attribute__((always_inline)) {
+    if (scale_y == 0.0) {
+      for (Index j = 0; j < count; ++j) y[j * dy] = rounded<Y>(alpha * static_cast<A>(x[j * dx]));
+    } else if (scale_x == 0.0) {
+      for (Index j = 0; j < count; ++j) y[j * dy] = rounded<Y>(beta * static_cast<A>(y[j * dy]));
+    } else {
+      for (Index j = 0; j < count; ++j)
+        y[j * dy] = rounded<Y>(alpha * static_cast<A>(x[j * dx]) + beta * static_cast<A>(y[j * dy]));
+    }
+  };
+  run_stepping(line, x_step, y_step);
 }
 
 // Sums of one line. Functions of their own, for g++ makes no vectors of a reduction in a lambda.
@@ -192,9 +192,8 @@ AURORA_INLINE ResolventSums resolvent_sums(const X* x, const double* s, double s
 template <class X, class Y>
 double dot_line(const X* x, Index x_step, const Y* y, Index y_step, Index count) {
   double sum = 0;
-  run_stepping(
-      x_step,
-      y_step, [&](auto dx, auto dy) __attribute__((always_inline)) { sum = dot(x, dx, y, dy, count); });
+  const auto line = [&](auto dx, auto dy) __attribute__((always_inline)) { sum = dot(x, dx, y, dy, count); };
+  run_stepping(line, x_step, y_step);
   return sum;
 }
 
@@ -247,10 +246,10 @@ double largest_magnitude(const ConstMatrixView& x, Index b) {
     A largest_value = 0;
     for (Index i = 0; i < x.rows; ++i) {
       const T* line = element<T>(x, b * x.batch_stride + i * x.row_stride);
-      run_stepping(
-          x.col_stride, 1, [&](auto step, auto) __attribute__((always_inline)) {
-            largest_value = std::max(largest_value, largest_of(line, step, x.cols));
-          });
+      const auto loop = [&](auto step) __attribute__((always_inline)) {
+        largest_value = std::max(largest_value, largest_of(line, step, x.cols));
+      };
+      run_stepping(loop, x.col_stride);
     }
     result = static_cast<double>(largest_value);
   });
@@ -264,11 +263,11 @@ void scale_by(ConstMatrixView x, double first, double second, MatrixView y) {
       for (Index i = 0; i < x.rows; ++i) {
         const X* from = element<X>(x, i * x.row_stride);
         Y* to = element<Y>(y, i * y.row_stride);
-        run_stepping(
-            x.col_stride, y.col_stride, [&](auto dx, auto dy) __attribute__((always_inline)) {
-              for (Index j = 0; j < x.cols; ++j)
-                to[j * dy] = rounded<Y>(static_cast<double>(from[j * dx]) * first * second);
-            });
+        const auto line = [&](auto dx, auto dy) __attribute__((always_inline)) {
+          for (Index j = 0; j < x.cols; ++j)
+            to[j * dy] = rounded<Y>(static_cast<double>(from[j * dx]) * first * second);
+        };
+        run_stepping(line, x.col_stride, y.col_stride);
       }
     });
   });
@@ -279,10 +278,10 @@ double sum_of_squares(const ConstMatrixView& x, double scale_first, double scale
   visit_dtype(x.dtype, [&]<class T>(T) {
     for (Index i = 0; i < x.rows; ++i) {
       const T* line = element<T>(x, i * x.row_stride);
-      run_stepping(
-          x.col_stride, 1, [&](auto step, auto) __attribute__((always_inline)) {
-            total += squares(line, step, scale_first, scale_second, x.cols);
-          });
+      const auto loop = [&](auto step) __attribute__((always_inline)) {
+        total += squares(line, step, scale_first, scale_second, x.cols);
+      };
+      run_stepping(loop, x.col_stride);
     }
   });
   return total;
@@ -330,24 +329,15 @@ void blend(ConstMatrixView gradient, double momentum, bool nesterov, MatrixView 
         const G* g = element<G>(gradient, i * gradient.row_stride);
         M* m = element<M>(momentum_buffer, i * momentum_buffer.row_stride);
         M* b = element<M>(blended, i * blended.row_stride);
-        const Index db = blended.col_stride;
-        const auto line = [&](auto dg, auto dm, auto to) __attribute__((always_inline)) {
+        const auto line = [&](auto dg, auto dm, auto db) __attribute__((always_inline)) {
           for (Index j = 0; j < blended.cols; ++j) {
             const A added = add * static_cast<A>(g[j * dg]);
             const M fresh = static_cast<M>(added + keep * static_cast<A>(m[j * dm]));
             m[j * dm] = fresh;
-            b[j * to] = nesterov ? static_cast<M>(added + keep * static_cast<A>(fresh)) : fresh;
+            b[j * db] = nesterov ? static_cast<M>(added + keep * static_cast<A>(fresh)) : fresh;
           }
         };
-        if (db == 1) {
-          run_stepping(
-              gradient.col_stride,
-              momentum_buffer.col_stride, [&](auto dg, auto dm) __attribute__((always_inline)) {
-                line(dg, dm, UnitStep{});
-              });
-        } else {
-          line(gradient.col_stride, momentum_buffer.col_stride, db);
-        }
+        run_stepping(line, gradient.col_stride, momentum_buffer.col_stride, blended.col_stride);
       });
     };
     momentum_buffer.dtype == DType::f64 ? blend_lines(double{}) : blend_lines(float{});
@@ -362,15 +352,15 @@ void scale_rows(ConstMatrixView d, ConstMatrixView x, MatrixView y) {
           const double scale = value_at(d, b, i);
           const X* from = element<X>(x, b * x.batch_stride + i * x.row_stride);
           Y* to = element<Y>(y, b * y.batch_stride + i * y.row_stride);
-          run_stepping(
-              x.col_stride, y.col_stride, [&](auto dx, auto dy) __attribute__((always_inline)) {
-                if (scale == 0.0) {
-                  for (Index j = 0; j < y.cols; ++j) to[j * dy] = rounded<Y>(0.0);
-                } else {
-                  for (Index j = 0; j < y.cols; ++j)
-                    to[j * dy] = rounded<Y>(scale * static_cast<double>(from[j * dx]));
-                }
-              });
+          const auto line = [&](auto dx, auto dy) __attribute__((always_inline)) {
+            if (scale == 0.0) {
+              for (Index j = 0; j < y.cols; ++j) to[j * dy] = rounded<Y>(0.0);
+            } else {
+              for (Index j = 0; j < y.cols; ++j)
+                to[j * dy] = rounded<Y>(scale * static_cast<double>(from[j * dx]));
+            }
+          };
+          run_stepping(line, x.col_stride, y.col_stride);
         });
         return;
       }
@@ -380,12 +370,11 @@ void scale_rows(ConstMatrixView d, ConstMatrixView x, MatrixView y) {
         for (Index j = 0; j < y.cols; ++j) {
           const X* from = element<X>(x, b * x.batch_stride + begin * x.row_stride + j * x.col_stride);
           Y* to = element<Y>(y, b * y.batch_stride + begin * y.row_stride + j * y.col_stride);
-          run_stepping(
-              x.row_stride, y.row_stride, [&](auto dx, auto dy) __attribute__((always_inline)) {
-                for (Index i = 0; i < count; ++i)
-                  to[i * dy] =
-                      rounded<Y>(scales[i] == 0.0 ? 0.0 : scales[i] * static_cast<double>(from[i * dx]));
-              });
+          const auto line = [&](auto dx, auto dy) __attribute__((always_inline)) {
+            for (Index i = 0; i < count; ++i)
+              to[i * dy] = rounded<Y>(scales[i] == 0.0 ? 0.0 : scales[i] * static_cast<double>(from[i * dx]));
+          };
+          run_stepping(line, x.row_stride, y.row_stride);
         }
       });
     });
@@ -409,11 +398,11 @@ void row_dots(ConstMatrixView x, ConstMatrixView y, MatrixView d) {
         for (Index j = 0; j < x.cols; ++j) {
           const X* column = element<X>(x, b * x.batch_stride + begin * x.row_stride + j * x.col_stride);
           const Y* other = element<Y>(y, b * y.batch_stride + begin * y.row_stride + j * y.col_stride);
-          run_stepping(
-              x.row_stride, y.row_stride, [&](auto dx, auto dy) __attribute__((always_inline)) {
-                for (Index i = 0; i < count; ++i)
-                  sums[i] += static_cast<double>(column[i * dx]) * static_cast<double>(other[i * dy]);
-              });
+          const auto line = [&](auto dx, auto dy) __attribute__((always_inline)) {
+            for (Index i = 0; i < count; ++i)
+              sums[i] += static_cast<double>(column[i * dx]) * static_cast<double>(other[i * dy]);
+          };
+          run_stepping(line, x.row_stride, y.row_stride);
         }
         for (Index i = 0; i < count; ++i) set_value(d, b, begin + i, sums[i]);
       });
@@ -530,11 +519,11 @@ void resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, Matrix
         const Y* from = element<Y>(y, b * y.batch_stride + i * y.row_stride);
         W* to = element<W>(w, b * w.batch_stride + i * w.row_stride);
         const Index ds = s.row_stride;
-        run_stepping(
-            y.col_stride, w.col_stride, [&](auto dy, auto dw) __attribute__((always_inline)) {
-              for (Index j = 0; j < w.cols; ++j)
-                to[j * dw] = rounded<W>(static_cast<double>(from[j * dy]) / (col_shift[j * ds] + shift));
-            });
+        const auto line = [&](auto dy, auto dw) __attribute__((always_inline)) {
+          for (Index j = 0; j < w.cols; ++j)
+            to[j * dw] = rounded<W>(static_cast<double>(from[j * dy]) / (col_shift[j * ds] + shift));
+        };
+        run_stepping(line, y.col_stride, w.col_stride);
       });
     });
   });
