@@ -101,7 +101,8 @@ struct UnitStep {
 /// loop(steps...); where all steps are 1 they are constants, so that the loop becomes one of vectors.
 template <class Loop, class... Steps>
 void run_stepping(const Loop& loop, Steps... steps) {
-  if (((steps == 1) && ...)) {
+  const bool units = ((steps == 1) && ...);
+  if (units) {
     run_wide([&]() __attribute__((always_inline)) { loop((static_cast<void>(steps), UnitStep{})...); });
   } else {
     loop(steps...);
