@@ -10,9 +10,9 @@ namespace {
 // Least singular value, of the largest, from which a step is done in this type: below, I + c X'X loses more
 // in float32 than X itself did (seen on columns of growing lengths: 3 times at 2e-4).
 constexpr double kLeastInFloat32 = 2e-3, kLeastInFloat64 = 3e-6;
-constexpr double kAccurateGramEigenvalue = 1e-3;  // least over largest: a condition number of 32
-constexpr double kAccurateCholeskyRatio = 3e-2;   // the same on the diagonal of a factor
-constexpr int kMostSteps = 12;                    // twice of what the least singular value needs
+constexpr double kAccurateGramEigenvalue = 1e-3;    // least over largest: a condition number of 32
+constexpr double kOrthogonalGramEigenvalue = 5e-3;  // the same for a product that is orthogonal to 1e-5: 14
+constexpr int kMostSteps = 12;                      // twice of what the least singular value needs
 constexpr int kPowerSteps = 5;
 constexpr double kWidthError = 1.25;  // power iteration sees a width from below
 
@@ -187,7 +187,7 @@ bool product_polar(Backend& backend, ConstMatrixView Q, ConstMatrixView R, Matri
   const Index n = Q.cols;
   const MatrixView S = square(backend, n, Q.dtype), T = square(backend, n, Q.dtype);
   backend.gram(Q, S);
-  if (backend.cholesky(S) < kAccurateCholeskyRatio) return false;
+  if (!(backend.cholesky(S) > 0) || eigenvalue_ratio(backend, S) < kOrthogonalGramEigenvalue) return false;
   backend.axpby(1.0, S, 0.0, T);
   backend.multiply_by_upper(R, T);
 

@@ -16,7 +16,7 @@ double eigenvalue_ratio(Backend& backend, ConstMatrixView R);
 /// condition number of Q R is above 500. Where Q and R come from a float32 factorisation of X, U is off by
 /// 4e-6 + 2^-23 times the condition number in the 2-norm, what rounding X once more could do, and U'U = I to
 /// 1e-5 whatever that number is. Returns false, and leaves U alone, for condition numbers above 3e5 or where
-/// Q's own is above about 30.
+/// Q's own is above about 14.
 bool product_polar(Backend& backend, ConstMatrixView Q, ConstMatrixView R, MatrixView U);
 
 /// U = polar(X), in U's type, of a tall matrix X = Q R and its Gram matrix S = X'X, both in float64 (X is

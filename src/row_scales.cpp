@@ -7,16 +7,24 @@ namespace {
 
 constexpr double kZeroRow = 1e-30;  // of the longest row
 
-/// Leverage h_i = |x_i R^-1|^2 from a Cholesky factor of the Gram matrix is off by up to the precision times
-/// the square of the condition number, mostly a twentieth of that. Least eigenvalue_ratio of R up to which it
-/// is taken: condition numbers of 3000, where h was seen off by 2.4 %, and 3e6. It only steers the scales.
-double least_eigenvalue_ratio(DType dtype) { return dtype == DType::f32 ? 1e-7 : 1e-13; }
+constexpr double kAloneError = 1e-7;  // of h, below which a row of leverage 1 is known as one
 
-/// Y = diag(d) X and its factor R: Y = Q R, in their own type. Returns false where R is too inexact.
-bool scaled_factor(Backend& backend, ConstMatrixView X, ConstMatrixView d, MatrixView Y, MatrixView R) {
-  backend.scale_rows(d, X, Y);
-  backend.gram(Y, R);
-  return backend.cholesky(R) > 0 && eigenvalue_ratio(backend, R) >= least_eigenvalue_ratio(R.dtype);
+/// diag(d) X = Q R and h_i = |q_i|^2, in the type of Q and R. With a factor of the Gram matrix h is off by up
+/// to the precision times the square of the condition number, mostly a twentieth of that. It only steers the
+/// scales, but a step takes (1 - h) / h. Returns false above condition numbers of 3000 (h was seen off by 2.4
+/// %) or 3e6, and where a leverage is nearer to 1 than h is exact.
+bool cholesky_leverage(Backend& backend, ConstMatrixView X, ConstMatrixView d, MatrixView Q, MatrixView R,
+                       MatrixView h) {
+  const bool single = Q.dtype == DType::f32;
+  backend.scale_rows(d, X, Q);
+  backend.gram(Q, R);
+  if (!(backend.cholesky(R) > 0)) return false;
+  const double ratio = eigenvalue_ratio(backend, R);
+  if (!(ratio >= (single ? 1e-7 : 1e-13))) return false;
+  backend.divide_by_upper(R, Q);
+  backend.row_dots(Q, Q, h);
+  const double error = 0.05 * (single ? 0x1p-24 : 0x1p-53) / ratio;
+  return error < kAloneError || backend.largest(h) < 1 - 4 * error;
 }
 
 }  // namespace
@@ -31,17 +39,18 @@ void inverse_row_norms(Backend& backend, ConstMatrixView X, MatrixView d) {
 void scaled_leverage(Backend& backend, ConstMatrixView X, ConstMatrixView d, ScaledFactors& factors,
                      MatrixView h) {
   backend.axpby(1.0, d, 0.0, factors.d);
-  factors.known = scaled_factor(backend, X, d, factors.q, factors.r);
-  if (!factors.known && X.dtype == DType::f32) {
-    const ScratchFrame frame(backend);
-    const MatrixView Y = backend.scratch(X.rows, X.cols, 1, DType::f64, layout_of(X));
+  factors.known = cholesky_leverage(backend, X, d, factors.q, factors.r, h);
+  if (factors.known) return;
+  const ScratchFrame frame(backend);
+  if (X.dtype == DType::f32) {
+    const MatrixView Q = backend.scratch(X.rows, X.cols, 1, DType::f64, layout_of(X));
     const MatrixView R = backend.scratch(X.cols, X.cols, 1, DType::f64, Layout::column_major);
-    factors.known = scaled_factor(backend, X, d, Y, R);
+    factors.known = cholesky_leverage(backend, X, d, Q, R, h);
+    backend.axpby(1.0, Q, 0.0, factors.q);
     backend.axpby(1.0, R, 0.0, factors.r);
+    if (factors.known) return;
   }
-  if (!factors.known) return scaled_polar(backend, X, d, kExact, factors.q, h);
-  backend.divide_by_upper(factors.r, factors.q);
-  backend.row_dots(factors.q, factors.q, h);
+  scaled_polar(backend, X, d, kExact, factors.q, h);
 }
 
 void scaled_polar(Backend& backend, ConstMatrixView X, ConstMatrixView d, const PolarSchedule& schedule,
