@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 namespace aurora {
 namespace {
@@ -103,9 +102,10 @@ double smallest_eigenvalue(Backend& backend, ConstMatrixView r) {
 }
 
 /// X <- X (a + b S) (I + c S)^-1 for S = X'X, where S may be wider than X: the factor of I + c S is in its
-/// type. Y is scratch like X. Returns false where I + c S is not positive definite to working precision.
-bool halley_step(Backend& backend, const Halley& halley, ConstMatrixView S, MatrixView Y, MatrixView X) {
+/// type. Returns false where I + c S is not positive definite to working precision.
+bool halley_step(Backend& backend, const Halley& halley, ConstMatrixView S, MatrixView X) {
   const ScratchFrame frame(backend);
+  const MatrixView Y = like(backend, X);
   MatrixView Z = square(backend, S.rows, S.dtype);
   backend.axpby(halley.c, S, 0.0, Z);
   shift_diagonal(backend, 1.0, Z);
@@ -124,9 +124,10 @@ bool halley_step(Backend& backend, const Halley& halley, ConstMatrixView S, Matr
 
 /// X <- X (I + W)^-1/2 / sqrt(mean) for X'X = mean (I + W) and |W|_2 <= width <= kQuartic: Taylor's
 /// polynomial of degree 1, 2 or 4 with its next term t^k replaced by t^k - 2^(1-k) T_k(t), on [-width,
-/// width], which is of lower degree (Chebyshev's economization). P and Y are scratch of X's shape.
+/// width], which is of lower degree (Chebyshev's economization). P is scratch of X's shape.
 void end_with_polynomial(Backend& backend, double mean, double width, ConstMatrixView W, MatrixView P,
-                         MatrixView Y, MatrixView& X) {
+                         MatrixView& X) {
+  const MatrixView Y = like(backend, X);  // outlives the frame
   constexpr double c1 = -1.0 / 2, c2 = 3.0 / 8, c3 = -5.0 / 16, c4 = 35.0 / 128, c5 = -63.0 / 256;
   const ScratchFrame frame(backend);
   const double w2 = width * width;
@@ -158,18 +159,18 @@ void end_with_polynomial(Backend& backend, double mean, double width, ConstMatri
 /// false where it does not converge.
 bool iterate(Backend& backend, double l, MatrixView S, MatrixView& X) {
   const Index n = X.rows;
-  const MatrixView W = square(backend, n, X.dtype), Y = like(backend, X);
+  const MatrixView W = square(backend, n, X.dtype);
   for (int step = 0; step < kMostSteps; ++step) {
     const double norm = frobenius_norm(backend, X), mean = norm * norm / static_cast<double>(n);
     backend.axpby(1 / mean, S, 0.0, W);
     shift_diagonal(backend, -1.0, W);
     const double width = kWidthError * largest_eigenvalue(backend, W);
     if (width <= kQuartic) {
-      end_with_polynomial(backend, mean, width, W, S, Y, X);
+      end_with_polynomial(backend, mean, width, W, S, X);
       return true;
     }
     const Halley halley(std::clamp(l, kLeastInFloat32, 0.999));
-    if (!halley_step(backend, halley, S, Y, X)) return false;
+    if (!halley_step(backend, halley, S, X)) return false;
     l = halley(l);
     backend.gram(X, S);
   }
@@ -204,7 +205,7 @@ bool product_polar(Backend& backend, ConstMatrixView Q, ConstMatrixView R, Matri
     backend.axpby(1.0, T, 0.0, wide);
     backend.upper_row_gram(wide, wide_gram);
     const Halley halley(l);
-    if (!halley_step(backend, halley, wide_gram, like(backend, X), X)) return false;
+    if (!halley_step(backend, halley, wide_gram, X)) return false;
     l = halley(l);
     backend.gram(X, gram);
   }
@@ -232,7 +233,7 @@ bool halley_polar(Backend& backend, ConstMatrixView S, MatrixView X, MatrixView 
     const MatrixView T = square(backend, n, DType::f64);
     backend.axpby(1.0, R, 0.0, T);
     const Halley halley(l);
-    if (!halley_step(backend, halley, A, like(backend, T), T)) return false;
+    if (!halley_step(backend, halley, A, T)) return false;
     l = halley(l);
     backend.axpby(1.0, T, 0.0, P);
     backend.gram(P, gram);
