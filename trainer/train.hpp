@@ -6,6 +6,8 @@
 #include <string>
 
 #include "config.hpp"
+#include "run_folder.hpp"
+#include "run_summary.hpp"
 
 namespace aurora::trainer {
 
@@ -18,24 +20,11 @@ struct Progress {
   double validation_loss = 0;    // NaN before the first evaluation
 };
 
-enum class RunEnd : std::uint8_t { finished, already_finished, interrupted, diverged };
-
-struct RunResult {
-  RunEnd end = RunEnd::finished;
-  Index step = 0;
-  double validation_loss = 0, bits_per_byte = 0, dead = 0, starved = 0, update_row_norm_cv = 0;
-  double tokens_per_second = 0, optimizer_share = 0, seconds = 0;
-  std::filesystem::path checkpoint;  // newest whole one; empty if none
-  std::string message;               // why it diverged
-};
-
 struct TrainHooks {
   std::function<void(const Progress&)> progress;
   std::function<void(const std::string&)> notice;  // one-line messages for people
   const std::atomic<bool>* stop = nullptr;  // set by a signal: finish the step, save, return interrupted
 };
-
-enum class FolderMode : std::uint8_t { fresh, resume, overwrite };
 
 /// Trains into `folder`: config.toml, log.jsonl, TensorBoard events, checkpoints, `last`; a lock file keeps a
 /// second writer out. With FolderMode::resume the run goes on from its newest whole checkpoint, bit for bit

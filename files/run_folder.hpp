@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "config.hpp"
-#include "train.hpp"
 
 namespace aurora::trainer {
 
@@ -25,6 +24,8 @@ std::vector<std::filesystem::path> checkpoints(const std::filesystem::path& fold
 std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
 
 bool holds_run(const std::filesystem::path& folder);
+
+enum class FolderMode : std::uint8_t { fresh, resume, overwrite };
 
 /// Throws std::invalid_argument that says what to do: `fresh` where there is a run, `resume` where there is
 /// no folder.

@@ -1,11 +1,24 @@
 #pragma once
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <span>
+#include <string>
 
-#include "train.hpp"
+#include "aurora/matrix.hpp"
 
 namespace aurora::trainer {
+
+enum class RunEnd : std::uint8_t { finished, already_finished, interrupted, diverged };
+
+struct RunResult {
+  RunEnd end = RunEnd::finished;
+  Index step = 0;
+  double validation_loss = 0, bits_per_byte = 0, dead = 0, starved = 0, update_row_norm_cv = 0;
+  double tokens_per_second = 0, optimizer_share = 0, seconds = 0;
+  std::filesystem::path checkpoint;  // newest whole one; empty if none
+  std::string message;               // why it diverged
+};
 
 /// What a run came to, from its log alone, so that a resumed run sums up all of itself: the last evaluation;
 /// of the last neuron records the means over layers of dead (0.1), and over layers, gate and up of starved
