@@ -10,7 +10,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "aurora/optimizers.hpp"
+#include "aurora/step.hpp"
 
 namespace {
 

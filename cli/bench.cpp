@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "aurora/diagnostics.hpp"
-#include "aurora/optimizers.hpp"
+#include "aurora/step.hpp"
 #include "bench_inputs.hpp"
 #include "command.hpp"
 #include "config.hpp"
@@ -137,7 +137,7 @@ std::vector<Input> inputs_of(Backend& backend, const Flags& flags) {
 /// Weights, gradients and state of one optimizer, from zero.
 class Bench {
  public:
-  Bench(const OptimizerOptions& options, const Input& input) : options_(options), input_(input) {
+  Bench(const Rule& options, const Input& input) : options_(options), input_(input) {
     const std::size_t count = input.gradients.size();
     const auto size = static_cast<std::size_t>(input.rows * input.cols);
     const auto state_size = static_cast<std::size_t>(row_state_size(options, input.rows, input.cols));
@@ -167,24 +167,18 @@ class Bench {
     }
     const auto r = views(row_states_, static_cast<Index>(row_states_.front().size()), 1);
     const auto u = keep_directions ? views(directions_, input_.rows, input_.cols) : std::vector<MatrixView>{};
-    const StepTensors tensors{
-        .gradients = g, .momentum_buffers = m, .row_states = r, .weights = w, .directions = u};
-    std::visit(
-        [&](const auto& o) {
-          if constexpr (MatrixOptions<std::decay_t<decltype(o)>>) {
-            spectral_step(backend, step_options(o), direction_of(o), tensors);
-          }
-        },
-        options_);
+    aurora::step(
+        backend, options_,
+        {.gradients = g, .momentum_buffers = m, .weights = w, .row_states = r, .directions = u});
   }
 
   ConstMatrixView direction() const {
     return row_major(directions_.front().data(), input_.rows, input_.cols);
   }
-  bool has_direction() const { return !std::holds_alternative<AdamWOptions>(options_); }
+  bool has_direction() const { return takes_matrices(options_); }
 
  private:
-  OptimizerOptions options_;
+  Rule options_;
   const Input& input_;
   std::int64_t steps_ = 0;
   std::vector<std::vector<float>> weights_, first_, second_, directions_, row_states_;
@@ -198,7 +192,7 @@ std::string pipeline_of(const StageClock& clock) {
   return clock.of(Stage::product).calls > 0 ? "products" : "elementwise";
 }
 
-Measurement measure(Backend& backend, const OptimizerOptions& options, const Input& input, int rounds) {
+Measurement measure(Backend& backend, const Rule& options, const Input& input, int rounds) {
   Bench bench(options, input);
   const std::size_t count = input.gradients.size();
   bench.step(backend, count, true);  // the first step, which is never timed
@@ -234,20 +228,23 @@ Measurement measure(Backend& backend, const OptimizerOptions& options, const Inp
   return result;
 }
 
-/// GFLOP/s of a float32 product of the input's shape with a square matrix.
-double gemm_rate(Backend& backend, const Input& input, int rounds) {
+/// GFLOP/s of float32 products of the input's shape with a square matrix, one on each thread.
+double gemm_rate(Backend& backend, const Input& input, int threads, int rounds) {
   const Index m = std::max(input.rows, input.cols), n = std::min(input.rows, input.cols);
   const auto& a = input.gradients.front();
   const std::vector<float> b(static_cast<std::size_t>(n * n), 0.5F);
-  std::vector<float> c(a.size());
+  const Index products = threads;
+  std::vector<std::vector<float>> c(static_cast<std::size_t>(products), std::vector<float>(a.size()));
   std::vector<double> times;
   for (int round = 0; round <= rounds; ++round) {
     const auto start = Clock::now();
-    backend.multiply(1.0, row_major(a.data(), m, n), row_major(b.data(), n, n), 0.0,
-                     row_major(c.data(), m, n));
+    backend.for_each_part({&products, 1}, [&](Backend& part, std::size_t, Index i, Index) {
+      part.multiply(1.0, row_major(a.data(), m, n), row_major(b.data(), n, n), 0.0,
+                    row_major(c[static_cast<std::size_t>(i)].data(), m, n));
+    });
     times.push_back(milliseconds_since(start));
   }
-  return 2e-6 * static_cast<double>(m * n * n) / median(times);
+  return 2e-6 * static_cast<double>(products * m * n * n) / median(times);
 }
 
 /// What is being measured and the time left: a moving line on a terminal, else a line every few seconds.
@@ -366,21 +363,20 @@ int bench(const Flags& flags) {
   }
   if (!flags.in.empty() && !flags.shapes.empty())
     throw std::invalid_argument("--in and --shapes exclude each other: a file has its own shapes");
-  std::vector<OptimizerOptions> optimizers;
+  std::vector<Rule> optimizers;
   for (const auto& text : flags.optimizers) {
     optimizers.push_back(parse_variant(text));
     validate(optimizers.back());
   }
-  const auto backend = make_cpu_backend();
-  const std::vector<Input> inputs = inputs_of(*backend, flags);
+  const std::vector<Input> inputs = inputs_of(*make_cpu_backend(), flags);
   std::vector<Row> rows;
   {
     BenchProgress progress(flags.quiet);
     const std::size_t all = inputs.size() * threads.size() * optimizers.size();
     for (const Input& input : inputs) {
       for (const int count : threads) {
-        backend->set_threads(count);
-        const double rate = gemm_rate(*backend, input, rounds);
+        const auto backend = make_cpu_backend({.threads = count});
+        const double rate = gemm_rate(*backend, input, count, rounds);
         for (std::size_t o = 0; o < optimizers.size(); ++o) {
           progress.show(rows.size(), all,
                         fmt::format("{}x{} {}", input.rows, input.cols, flags.optimizers[o]));

@@ -78,20 +78,15 @@ trainer::TrainConfig shared_config(const TrainFlags& flags) {
 trainer::TrainConfig config_of(const TrainFlags& flags, const std::string& variant) {
   trainer::TrainConfig config = shared_config(flags);
   set_by_flag(config, "--optimizers", "optim.optimizer", variant);
-  const bool adamw = std::holds_alternative<AdamWOptions>(config.optim);
+  const bool adamw = !config.optim;
   TrainFlags own = flags;
   if (adamw) {
     own.lr.reset();
     std::erase_if(own.settings, [](const std::string& setting) { return setting.starts_with("optim."); });
   }
   apply_settings(own, config, "optim.lr");
-  if (const auto colon = variant.find(':'); colon != std::string::npos) {
-    std::istringstream options(variant.substr(colon + 1));
-    for (std::string option; std::getline(options, option, '+');) {
-      const auto equals = option.find('=');
-      set_by_flag(config, "--optimizers", (adamw ? "adamw." : "optim.") + option.substr(0, equals),
-                  option.substr(equals + 1));
-    }
+  for (const auto& [key, value] : split_variant(variant).options) {
+    set_by_flag(config, "--optimizers", (adamw ? "adamw." : "optim.") + key, value);
   }
   return config;
 }
@@ -146,7 +141,7 @@ Design design_of(const Flags& flags, const std::string& command) {
   design.command = command;
   compare::validate(design);
   const auto is_adamw = [](const compare::Contender& contender) {
-    return std::holds_alternative<AdamWOptions>(contender.config.optim);
+    return !contender.config.optim;
   };
   if (flags.run.lr && std::ranges::all_of(design.contenders, is_adamw))
     throw std::invalid_argument("--lr is that of the matrix optimizers; of adamw it is --adamw-lr");

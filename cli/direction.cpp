@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "aurora/diagnostics.hpp"
-#include "aurora/optimizers.hpp"
+#include "aurora/step.hpp"
 #include "command.hpp"
 #include "safetensors.hpp"
 
@@ -42,8 +42,8 @@ std::string reason_to_skip(const trainer::TensorEntry& entry) {
   return {};
 }
 
-OptimizerOptions options_of(const Flags& flags) {
-  OptimizerOptions options = parse_variant(flags.optimizer);
+Rule options_of(const Flags& flags) {
+  Rule options = parse_variant(flags.optimizer);
   for (const auto& setting : flags.settings) {
     const auto equals = setting.find('=');
     if (equals == std::string::npos) {
@@ -56,33 +56,29 @@ OptimizerOptions options_of(const Flags& flags) {
     set_hyperparameter(options, setting.substr(6, equals - 6), setting.substr(equals + 1));
   }
   validate(options);
-  if (std::holds_alternative<AdamWOptions>(options)) {
-    throw std::invalid_argument(
-        "--optimizer adamw has no direction: it works element by element; name one of the matrix optimizers "
-        "(muon, "
-        "normuon, u-normuon, aurora, riemannian-aurora)");
+  if (!takes_matrices(options)) {
+    std::string names;
+    for (const Rule& rule : all_rules()) {
+      if (takes_matrices(rule)) names += (names.empty() ? "" : ", ") + std::string(name(rule));
+    }
+    throw std::invalid_argument(fmt::format(
+        "--optimizer {} has no direction: it works element by element; name one of the matrix optimizers ({})",
+        name(options), names));
   }
   return options;
 }
 
 /// The direction of `options` from an empty state.
-void write_direction(Backend& backend, const OptimizerOptions& options, ConstMatrixView gradient,
-                     MatrixView direction) {
+void write_direction(Backend& backend, const Rule& options, ConstMatrixView gradient, MatrixView direction) {
   const Index state_size = row_state_size(options, gradient.rows, gradient.cols);
   std::vector<double> state_memory(static_cast<std::size_t>(state_size), 0.0);
-  std::vector<MatrixView> row_states;
-  if (state_size > 0) row_states.push_back(row_major(state_memory.data(), state_size, 1));
-  std::visit(
-      [&](const auto& o) {
-        if constexpr (MatrixOptions<std::decay_t<decltype(o)>>) {
-          direction_of(o)(backend, gradient, row_states, direction);
-        }
-      },
-      options);
+  MatrixView row_state;
+  if (state_size > 0) row_state = row_major(state_memory.data(), state_size, 1);
+  aurora::direction(backend, options, gradient, direction, row_state);
 }
 
 template <class T>
-Report direction_of_tensor(Backend& backend, const OptimizerOptions& options,
+Report direction_of_tensor(Backend& backend, const Rule& options,
                            const trainer::TensorEntry& entry, std::vector<std::byte>& bytes) {
   const Index rows = entry.shape[0], cols = entry.shape[1];
   const auto count = static_cast<std::size_t>(rows * cols);
@@ -90,7 +86,7 @@ Report direction_of_tensor(Backend& backend, const OptimizerOptions& options,
   std::memcpy(gradient.data(), entry.bytes.data(), count * sizeof(T));
   const auto gradient_view = row_major(static_cast<const T*>(gradient.data()), rows, cols);
   const auto direction_view = row_major(direction.data(), rows, cols);
-  if (!backend.all_finite(gradient_view)) {
+  if (!all_finite(backend, gradient_view)) {
     throw std::runtime_error(
         fmt::format("tensor '{}' has an Inf or NaN, which has no direction", entry.name));
   }
@@ -155,7 +151,7 @@ void print_json(const Flags& flags, const std::vector<Report>& reports,
 int direction(const Flags& flags) {
   if (flags.in.empty()) throw std::invalid_argument("--in is missing: name a safetensors file of gradients");
   if (flags.out.empty()) throw std::invalid_argument("--out is missing: name the safetensors file to write");
-  const OptimizerOptions options = options_of(flags);
+  const Rule options = options_of(flags);
   auto threads = static_cast<int>(integer("--threads", flags.threads, 0, 4096));
   if (threads == 0) threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   const auto backend = make_cpu_backend({.threads = threads});

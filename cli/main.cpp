@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "aurora/backend.hpp"
-#include "aurora/optimizers.hpp"
+#include "aurora/step.hpp"
 #include "command.hpp"
 #include "text_data.hpp"
 #include "train.hpp"

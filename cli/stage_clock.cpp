@@ -47,34 +47,9 @@ void StageClock::scale_rows(ConstMatrixView d, ConstMatrixView x, MatrixView y) 
 void StageClock::row_dots(ConstMatrixView x, ConstMatrixView y, MatrixView d) {
   timed(Stage::elementwise, 0, [&] { inner_.row_dots(x, y, d); });
 }
-void StageClock::power_scales(ConstMatrixView h, double target, double exponent, double cut, MatrixView d) {
-  timed(Stage::elementwise, 0, [&] { inner_.power_scales(h, target, exponent, cut, d); });
-}
-void StageClock::odds_step(ConstMatrixView h, MatrixView d) {
-  timed(Stage::elementwise, 0, [&] { inner_.odds_step(h, d); });
-}
-void StageClock::tyler_step(ConstMatrixView h, MatrixView d) {
-  timed(Stage::elementwise, 0, [&] { inner_.tyler_step(h, d); });
-}
-void StageClock::spread(ConstMatrixView h, ConstMatrixView d, MatrixView s) {
-  timed(Stage::elementwise, 0, [&] { inner_.spread(h, d, s); });
-}
-void StageClock::select_less(ConstMatrixView a, ConstMatrixView b, ConstMatrixView x, MatrixView y) {
-  timed(Stage::elementwise, 0, [&] { inner_.select_less(a, b, x, y); });
-}
-void StageClock::adopt_scales(ConstMatrixView e, MatrixView d) {
-  timed(Stage::elementwise, 0, [&] { inner_.adopt_scales(e, d); });
-}
-void StageClock::resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView p,
-                                MatrixView q) {
-  timed(Stage::elementwise, 0, [&] { inner_.resolvent_sums(y, s, lam, p, q); });
-}
-void StageClock::resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView w) {
-  timed(Stage::elementwise, 0, [&] { inner_.resolvent(y, s, lam, w); });
-}
-void StageClock::resolvent_newton(ConstMatrixView p, ConstMatrixView q, double target, double floor,
-                                  MatrixView x) {
-  timed(Stage::elementwise, 0, [&] { inner_.resolvent_newton(p, q, target, floor, x); });
+void StageClock::apply(const Formula& formula, std::span<const Operand> inputs,
+                       std::span<const Result> outputs, const Gate& gate) {
+  timed(Stage::elementwise, 0, [&] { inner_.apply(formula, inputs, outputs, gate); });
 }
 void StageClock::fill(double value, MatrixView y) {
   timed(Stage::elementwise, 0, [&] { inner_.fill(value, y); });
@@ -108,21 +83,11 @@ void StageClock::svd(MatrixView x, MatrixView u, MatrixView s, MatrixView v) {
   if (s.dtype == DType::f64) widest_ = DType::f64;
   timed(Stage::svd, 6 * volume(x, x.cols) + 20 * volume(v, v.rows), [&] { inner_.svd(x, u, s, v); });
 }
-void StageClock::adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg,
-                      MatrixView exp_avg_sq, MatrixView weight) {
-  timed(Stage::elementwise, 0, [&] { inner_.adam(scalars, gradient, exp_avg, exp_avg_sq, weight); });
-}
-bool StageClock::all_finite(ConstMatrixView x) {
-  return timed(Stage::elementwise, 0, [&] { return inner_.all_finite(x); });
+void StageClock::all_finite(std::span<const ConstMatrixView> matrices, DType as, MatrixView flag) {
+  timed(Stage::elementwise, 0, [&] { inner_.all_finite(matrices, as, flag); });
 }
 void StageClock::download(ConstMatrixView x, std::span<double> values) {
   timed(Stage::elementwise, 0, [&] { inner_.download(x, values); });
-}
-double StageClock::largest(ConstMatrixView x) {
-  return timed(Stage::elementwise, 0, [&] { return inner_.largest(x); });
-}
-double StageClock::smallest(ConstMatrixView x) {
-  return timed(Stage::elementwise, 0, [&] { return inner_.smallest(x); });
 }
 
 }  // namespace aurora::cli

@@ -31,26 +31,14 @@ class StageClock final : public Backend {
   DType widest() const { return widest_; }
 
   std::string description() const override { return inner_.description(); }
-  void set_threads(int threads) override { inner_.set_threads(threads); }
-  int threads() const override { return inner_.threads(); }
-  MatrixView scratch(Index rows, Index cols, Index batch, DType dtype, Layout layout) override {
-    return inner_.scratch(rows, cols, batch, dtype, layout);
-  }
-  Index scratch_bytes() const override { return inner_.scratch_bytes(); }
+  Device device() const override { return inner_.device(); }
+  ScratchMemory& memory() override { return inner_.memory(); }
   void axpby(double alpha, ConstMatrixView x, double beta, MatrixView y) override;
   void scale_rows(ConstMatrixView d, ConstMatrixView x, MatrixView y) override;
   void row_dots(ConstMatrixView x, ConstMatrixView y, MatrixView d) override;
-  void power_scales(ConstMatrixView h, double target, double exponent, double cut, MatrixView d) override;
-  void odds_step(ConstMatrixView h, MatrixView d) override;
-  void tyler_step(ConstMatrixView h, MatrixView d) override;
-  void spread(ConstMatrixView h, ConstMatrixView d, MatrixView s) override;
-  void select_less(ConstMatrixView a, ConstMatrixView b, ConstMatrixView x, MatrixView y) override;
-  void adopt_scales(ConstMatrixView e, MatrixView d) override;
-  void resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView p,
-                      MatrixView q) override;
-  void resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView w) override;
-  void resolvent_newton(ConstMatrixView p, ConstMatrixView q, double target, double floor,
-                        MatrixView x) override;
+  using Backend::apply;
+  void apply(const Formula& formula, std::span<const Operand> inputs, std::span<const Result> outputs,
+             const Gate& gate) override;
   void fill(double value, MatrixView y) override;
   void normalize(ConstMatrixView x, MatrixView y) override;
   void multiply(double alpha, ConstMatrixView a, ConstMatrixView b, double beta, MatrixView c) override;
@@ -61,23 +49,14 @@ class StageClock final : public Backend {
   void upper_row_gram(ConstMatrixView r, MatrixView s) override;
   void symmetric_eigen(MatrixView s, MatrixView w) override;
   void svd(MatrixView x, MatrixView u, MatrixView s, MatrixView v) override;
-  void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg, MatrixView exp_avg_sq,
-            MatrixView weight) override;
-  bool all_finite(ConstMatrixView x) override;
+  void all_finite(std::span<const ConstMatrixView> matrices, DType as, MatrixView flag) override;
   void download(ConstMatrixView x, std::span<double> values) override;
-  double largest(ConstMatrixView x) override;
-  double smallest(ConstMatrixView x) override;
 
  protected:
-  void run_parts(Index count, void* work, PartFunction function) override {
-    for (Index i = 0; i < count; ++i) function(work, *this, i, i + 1);
-  }
-  Index scratch_mark() override {
-    frames_.push_back(std::make_unique<ScratchFrame>(inner_));
-    return static_cast<Index>(frames_.size()) - 1;
-  }
-  void scratch_release(Index mark) override {
-    while (static_cast<Index>(frames_.size()) > mark) frames_.pop_back();
+  void run_parts(std::span<const Index> sizes, void* work, PartFunction function) override {
+    for (std::size_t group = 0; group < sizes.size(); ++group) {
+      for (Index i = 0; i < sizes[group]; ++i) function(work, *this, group, i, i + 1);
+    }
   }
 
  private:
@@ -85,7 +64,6 @@ class StageClock final : public Backend {
   auto timed(Stage stage, double flops, Call&& call);
 
   Backend& inner_;
-  std::vector<std::unique_ptr<ScratchFrame>> frames_;
   std::array<StageTime, kStageNames.size()> times_ = {};
   DType widest_ = DType::f32;
 };

@@ -46,7 +46,7 @@ trainer::TrainConfig resolved_config(const Flags& flags) {
   }
   apply_shape_and_text(flags.run, config);
   if (flags.optimizer) set_by_flag(config, "--optimizer", "optim.optimizer", *flags.optimizer);
-  const bool adamw = std::holds_alternative<AdamWOptions>(config.optim);
+  const bool adamw = !config.optim;
   apply_settings(flags.run, config, adamw ? "adamw.lr" : "optim.lr");
   trainer::validate(config);
   return config;
@@ -88,7 +88,7 @@ void print_table(const trainer::TrainConfig& config, const trainer::RunResult& r
   const auto row = [](std::string_view label, const std::string& text) {
     fmt::print("  {:<22}{}\n", label, text);
   };
-  fmt::print("{}\n", bold(fmt::format("{}: {} steps in {}", aurora::name(config.optim), result.step,
+  fmt::print("{}\n", bold(fmt::format("{}: {} steps in {}", aurora::name(config.rule()), result.step,
                                       duration(result.seconds)),
                           stdout));
   row("validation loss", value(result.validation_loss) + " nats per token");

@@ -38,7 +38,7 @@ void set_by_flag(trainer::TrainConfig& config, std::string_view flag, std::strin
 
 std::string optimizer_names() {
   std::string names;
-  for (const auto name : kOptimizerNames) names += (names.empty() ? "" : ", ") + std::string(name);
+  for (const std::string& name : rule_names()) names += (names.empty() ? "" : ", ") + name;
   return names;
 }
 

@@ -31,8 +31,8 @@ struct Group {
 
 /// "muon:momentum=0.9": the options that are not the defaults, but for the learning rate.
 std::string variant_of(const trainer::TrainConfig& config) {
-  const OptimizerOptions& options = config.optim;
-  const auto defaults = hyperparameters(optimizer_options(name(options)));
+  const Rule options = config.rule();
+  const auto defaults = hyperparameters(rule_of(name(options)));
   std::string text(name(options));
   const auto list = hyperparameters(options);
   bool first = true;
@@ -360,7 +360,7 @@ std::string agreed(const std::vector<Group>& groups, std::uint64_t seed, const c
 /// Keys of the settings that belong to the optimizer under comparison.
 std::vector<std::string> own_keys(const trainer::TrainConfig& config) {
   std::vector<std::string> keys;
-  const bool adamw = std::holds_alternative<AdamWOptions>(config.optim);
+  const bool adamw = !config.optim;
   for (const trainer::Setting& setting : trainer::settings(config)) {
     if (setting.key.starts_with("optim.") || (adamw && setting.key.starts_with("adamw.")))
       keys.push_back(setting.key);
@@ -374,8 +374,8 @@ void warn_of_settings(const std::vector<Group>& groups, std::vector<std::string>
   const RunData* reference = nullptr;
   for (const Group& group : groups) {
     for (const RunData& run : group.runs) {
-      const bool is_adamw = std::holds_alternative<AdamWOptions>(run.config.optim);
-      const bool has_adamw = reference && std::holds_alternative<AdamWOptions>(reference->config.optim);
+      const bool is_adamw = !run.config.optim;
+      const bool has_adamw = reference && !reference->config.optim;
       if (reference == nullptr || (has_adamw && !is_adamw)) reference = &run;
     }
   }

@@ -34,8 +34,11 @@ trainer::TrainConfig config_of(const Design& design, std::span<const PlannedRun>
   trainer::TrainConfig config = design.contenders[run.contender].config;
   config.seed = run.seed;
   const double factor = run.factor.value_or(best_factor(runs, run.contender));
-  std::visit([&](auto& options) { options.lr *= factor; }, config.optim);
-  if (const auto* adamw = std::get_if<AdamWOptions>(&config.optim)) config.adamw = *adamw;
+  if (config.optim) {
+    set_hyperparameter_value(*config.optim, "lr", lr_of(*config.optim) * factor);
+  } else {
+    config.adamw.lr *= factor;
+  }
   return config;
 }
 

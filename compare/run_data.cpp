@@ -61,7 +61,7 @@ bool well_formed(const Json& record) {
 }  // namespace
 
 double swept_lr(const trainer::TrainConfig& config) {
-  return std::visit([](const auto& options) { return options.lr; }, config.optim);
+  return lr_of(config.rule());
 }
 
 RunData read_run(const std::filesystem::path& folder) {

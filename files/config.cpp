@@ -219,12 +219,8 @@ constexpr std::string_view kOptimizerMeaning = "of the hidden matrices; adamw: o
 
 std::string optimizer_rule() {
   std::string names = "one of ";
-  for (const auto name : kOptimizerNames) names += (names.size() > 7 ? ", " : "") + std::string(name);
+  for (const std::string& name : rule_names()) names += (names.size() > 7 ? ", " : "") + name;
   return names;
-}
-
-bool trains_all_by_adamw(const TrainConfig& config) {
-  return std::holds_alternative<AdamWOptions>(config.optim);
 }
 
 /// The library's message after its "[place] ".
@@ -243,7 +239,7 @@ void with_key(std::string_view key, const Action& action) {
 }
 
 void set_adamw(TrainConfig& config, std::string_view name, std::string_view value) {
-  OptimizerOptions options = config.adamw;
+  Rule options = config.adamw;
   if (name == "betas") {
     const auto is_bracket = [](char c) {
       return std::string_view("()[] ").find(c) != std::string_view::npos;
@@ -258,26 +254,18 @@ void set_adamw(TrainConfig& config, std::string_view name, std::string_view valu
     set_hyperparameter(options, name, value);
   }
   config.adamw = std::get<AdamWOptions>(options);
-  if (trains_all_by_adamw(config)) config.optim = config.adamw;
 }
 
 void set_optimizer(TrainConfig& config, std::string_view value) {
-  const OptimizerOptions chosen = parse_variant(value);
-  if (!std::holds_alternative<AdamWOptions>(chosen)) {
-    if (value != name(config.optim)) config.optim = chosen;
+  const Rule chosen = parse_variant(value);
+  if (takes_matrices(chosen)) {
+    if (!config.optim || value != name(*config.optim)) config.optim = chosen;
     return;
   }
   // The options of a variant of adamw go on top of [adamw], the one place of AdamW's options.
   TrainConfig changed = config;
-  changed.optim = changed.adamw;
-  const auto colon = value.find(':');
-  std::string_view options = colon == value.npos ? std::string_view() : value.substr(colon + 1);
-  while (!options.empty()) {
-    const std::string_view option = options.substr(0, options.find('+'));
-    const auto equals = option.find('=');
-    set_adamw(changed, option.substr(0, equals), option.substr(equals + 1));
-    options.remove_prefix(std::min(option.size() + 1, options.size()));
-  }
+  changed.optim.reset();
+  for (const auto& [key, text] : split_variant(value).options) set_adamw(changed, key, text);
   config = std::move(changed);
 }
 
@@ -341,15 +329,15 @@ std::vector<Setting> settings(const TrainConfig& config) {
   for_each_field(config, [&](const char* key, const auto& field, const auto& rule, const char* meaning) {
     list.push_back({key, value_text(field, rule), rule_text(rule), meaning});
   });
-  const auto add = [&](const char* section, const OptimizerOptions& options) {
+  const auto add = [&](const char* section, const Rule& options) {
     for (Hyperparameter& entry : hyperparameters(options)) {
       list.push_back({section + std::move(entry.name), std::move(entry.value), std::move(entry.rule),
                       std::move(entry.meaning)});
     }
   };
-  list.push_back({std::string(kOptimizer), std::string(name(config.optim)), optimizer_rule(),
+  list.push_back({std::string(kOptimizer), std::string(name(config.rule())), optimizer_rule(),
                   std::string(kOptimizerMeaning)});
-  if (!trains_all_by_adamw(config)) add("optim.", config.optim);
+  if (config.optim) add("optim.", *config.optim);
   add("adamw.", config.adamw);
   return list;
 }
@@ -360,10 +348,10 @@ void set(TrainConfig& config, std::string_view key, std::string_view value) {
   if (key.starts_with(kAdamW))
     return with_key(key, [&] { set_adamw(config, key.substr(kAdamW.size()), value); });
   if (key.starts_with(kOptim)) {
-    if (trains_all_by_adamw(config)) {
+    if (!config.optim) {
       fail("with the optimizer adamw there is no setting '", key, "'; set adamw.", key.substr(kOptim.size()));
     }
-    return with_key(key, [&] { set_hyperparameter(config.optim, key.substr(kOptim.size()), value); });
+    return with_key(key, [&] { set_hyperparameter(*config.optim, key.substr(kOptim.size()), value); });
   }
   bool found = false;
   for_each_field(config, [&](std::string_view entry, auto& field, const auto& rule, const char*) {
@@ -410,15 +398,11 @@ void validate(const TrainConfig& config) {
     fail("train.steps * train.batch * train.accumulate * model.context must be < 2^62 tokens: ", config.steps,
          " * ", config.batch, " * ", config.accumulate, " * ", model.context);
   }
-  with_key("adamw", [&] { aurora::validate(OptimizerOptions(config.adamw)); });
+  with_key("adamw", [&] { aurora::validate(config.adamw); });
   if (!(config.adamw.lr > 0)) fail("adamw.lr must be > 0 to train, not ", number_text(config.adamw.lr));
-  if (trains_all_by_adamw(config)) {
-    if (std::get<AdamWOptions>(config.optim) != config.adamw)
-      fail("with the optimizer adamw optim must equal adamw");
-    return;
-  }
-  with_key("optim", [&] { aurora::validate(config.optim); });
-  const double lr = std::visit([](const auto& options) { return options.lr; }, config.optim);
+  if (!config.optim) return;
+  with_key("optim", [&] { aurora::validate(*config.optim); });
+  const double lr = lr_of(*config.optim);
   if (!(lr > 0)) fail("optim.lr must be > 0 to train, not ", number_text(lr));
 }
 

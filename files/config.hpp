@@ -2,11 +2,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "aurora/optimizers.hpp"
+#include "aurora/rules.hpp"
 
 namespace aurora::trainer {
 
@@ -30,8 +31,8 @@ struct TrainConfig {
   ModelConfig model;
   std::vector<std::string> data;        // files and folders, "-" for standard input
   std::vector<std::string> validation;  // other text for evaluation; empty: a part of data
-  OptimizerOptions optim = AuroraOptions{};
-  AdamWOptions adamw;  // of everything that is not a hidden matrix
+  std::optional<Rule> optim = AuroraOptions{};  // of the hidden matrices; none: AdamW steps everything
+  AdamWOptions adamw;                           // of everything else
   Index steps = 500;
   Index batch = 16;
   Index accumulate = 1;
@@ -47,6 +48,8 @@ struct TrainConfig {
   Index keep = 0;             // newest checkpoints kept; 0: all
   std::string dtype = "f32";  // of the forward pass: f32 or bf16
   std::string device = "cpu";
+  /// The rule that the run is named after: that of the hidden matrices, else AdamW.
+  Rule rule() const { return optim ? *optim : Rule(adamw); }
   bool operator==(const TrainConfig&) const = default;
 };
 

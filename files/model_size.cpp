@@ -51,7 +51,7 @@ Index tokens_per_step(const TrainConfig& config) {
 
 double memory_bytes(const TrainConfig& config) {
   const ModelConfig& model = config.model;
-  const bool all_adamw = std::holds_alternative<AdamWOptions>(config.optim);
+  const bool all_adamw = !config.optim;
   double floats = 0;
   for (const RoutedParameter& parameter : route(parameters_of(model))) {
     double values = 1;

@@ -126,7 +126,8 @@ void run_jobs(std::vector<Job> jobs, const InspectOptions& options) {
     if (large) {
       for (const Job& job : part) run_one(*backend, job);
     } else {
-      backend->for_each_part(std::ssize(part), [&](Backend& one, Index begin, Index end) {
+      const Index count = std::ssize(part);
+      backend->for_each_part({&count, 1}, [&](Backend& one, std::size_t, Index begin, Index end) {
         for (Index i = begin; i < end; ++i) run_one(one, part[static_cast<std::size_t>(i)]);
       });
     }

@@ -100,9 +100,11 @@ std::vector<double> leverage_of(Backend& backend, const TallBlocks& blocks, doub
                                 MatrixView V, MatrixView w) {
   const ScratchFrame frame(backend);
   const Index m = blocks.rows(), n = blocks.cols();
-  const MatrixView d = backend.scratch(n, 1, 1, DType::f64);
+  std::vector<double> scales = values_of(backend, w);
+  const double least = kRankCut * kRankCut * scales.back();
+  for (double& value : scales) value = value > least ? (longer_side ? 1 / std::sqrt(value) : 1.0) : 0.0;
+  const MatrixView d = row_major(scales.data(), n, 1);
   const MatrixView h = backend.scratch(longer_side ? m : n, 1, 1, DType::f64);
-  backend.power_scales(w, 1.0, longer_side ? 0.5 : 0.0, kRankCut * kRankCut, d);
   backend.scale_rows(d, transposed(V), transposed(V));
   if (!longer_side) {
     backend.row_dots(V, V, h);

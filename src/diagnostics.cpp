@@ -29,9 +29,7 @@ std::vector<double> leverage_scores(Backend& backend, ConstMatrixView x, NeuronA
   const ScratchFrame frame(backend);
   const MatrixView U = backend.scratch(x.rows, x.cols, 1, x.dtype, layout_of(x));
   const MatrixView h = backend.scratch(x.rows, 1, 1, DType::f64);
-  // Of float32 `exact` alone would be the optimizer's fast factor on a device, too coarse for small
-  // leverages.
-  polar(backend, x, x.dtype == DType::f32 ? kExactHalley : kExact, U);
+  polar(backend, x, Polar::exact, U);
   backend.row_dots(U, U, h);
   return values_of(backend, h);
 }
@@ -110,7 +108,7 @@ double effective_rank(Backend& backend, ConstMatrixView x) {
   const MatrixView S = backend.scratch(x.cols, x.cols, 1, DType::f64, Layout::column_major);
   const MatrixView w = backend.scratch(x.cols, 1, 1, DType::f64);
   backend.normalize(x, X);
-  if (!backend.all_finite(X)) fail("effective_rank", "The matrix has an Inf or NaN: ", shape_text(x));
+  if (!all_finite(backend, X)) fail("effective_rank", "The matrix has an Inf or NaN: ", shape_text(x));
   backend.gram(X, S);
   backend.symmetric_eigen(S, w);  // squared singular values
   const std::vector<double> squares = values_of(backend, w);

@@ -71,7 +71,7 @@ NamedTensors weights(const Model& model) {
 }
 
 NamedTensors optimizer_tensors(const Model& model, optim::SpectralOptimizer& optimizer,
-                               const OptimizerOptions& rule) {
+                               const Rule& rule) {
   NamedTensors tensors;
   for (const auto& parameter : model.named_parameters()) {
     const optim::ParameterState& state = optimizer.state_of(parameter.value());
@@ -161,7 +161,7 @@ Json state_json(const TrainerState& state, const Model& model, optim::SpectralOp
 }  // namespace
 
 fs::path save_checkpoint(const fs::path& folder, const TrainerState& state, const Model& model,
-                         optim::SpectralOptimizer& optimizer, const OptimizerOptions& rule) {
+                         optim::SpectralOptimizer& optimizer, const Rule& rule) {
   const fs::path name = folder / checkpoint_name(state.step);
   const fs::path temporary = name.string() + ".tmp";
   try {
@@ -229,7 +229,7 @@ void load_weights(const fs::path& checkpoint, Model& model) {
 }
 
 TrainerState load_checkpoint(const fs::path& checkpoint, Model& model, optim::SpectralOptimizer& optimizer,
-                             const OptimizerOptions& rule) {
+                             const Rule& rule) {
   load_weights(checkpoint, model);
   read_tensors(checkpoint / "optimizer.safetensors", optimizer_tensors(model, optimizer, rule),
                "the optimizer");

@@ -23,7 +23,7 @@ struct TrainerState {
 /// Returns the checkpoint's folder.
 std::filesystem::path save_checkpoint(const std::filesystem::path& folder, const TrainerState& state,
                                       const Model& model, optim::SpectralOptimizer& optimizer,
-                                      const OptimizerOptions& rule);
+                                      const Rule& rule);
 
 /// Writes FOLDER/momentum-<step>.safetensors, whole or not at all: a tensor of each hidden matrix's momentum
 /// under the parameter's own name (exp_avg under AdamW).
@@ -39,7 +39,7 @@ void load_weights(const std::filesystem::path& checkpoint, Model& model);
 
 /// Weights and optimizer state; both are left half-written only where it throws.
 TrainerState load_checkpoint(const std::filesystem::path& checkpoint, Model& model,
-                             optim::SpectralOptimizer& optimizer, const OptimizerOptions& rule);
+                             optim::SpectralOptimizer& optimizer, const Rule& rule);
 
 /// The model of a checkpoint folder.
 Model load_model(const std::filesystem::path& checkpoint, at::Device device = at::kCPU);

@@ -9,7 +9,7 @@ namespace aurora::trainer {
 std::string dry_run(const TrainConfig& config, bool json) {
   validate(config);
   const auto routes = route(parameters_of(config.model));
-  const std::string matrix_name(name(config.optim));
+  const std::string matrix_name(name(config.rule()));
   if (!json) {
     std::ostringstream text;
     text.precision(4);

@@ -46,16 +46,6 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// AdamW for the whole model takes the one set of AdamW options, [adamw].
-OptimizerOptions rule_of(const TrainConfig& config) {
-  if (std::holds_alternative<AdamWOptions>(config.optim)) return config.adamw;
-  return config.optim;
-}
-
-double lr_of(const OptimizerOptions& rule) {
-  return std::visit([](const auto& options) { return options.lr; }, rule);
-}
-
 std::string utc_now() {
   const std::time_t now = std::time(nullptr);
   std::tm fields{};
@@ -83,14 +73,13 @@ class Run {
   Run(const TrainConfig& config, const TrainHooks& hooks)
       : config_(config),
         hooks_(hooks),
-        rule_(rule_of(config)),
+        rule_(config.rule()),
         device_(device_of(config.device)),
         data_(config.data, config.validation, config.model.context + 1),
         model_(config.model, config.seed, device_),
         initial_weights_sha256_(weights_sha256(model_)),
         optimizer_(model_, rule_, config.adamw),
-        backend_(device_.is_cpu() ? make_cpu_backend() : make_aten_backend(device_)) {
-    backend_->set_threads(at::get_num_threads());
+        backend_(device_.is_cpu() ? make_cpu_backend({.threads = at::get_num_threads()}) : make_aten_backend(device_)) {
     const Index bytes = data_.summary().training_bytes, needed = config.batch * config.model.context + 1;
     if (bytes < needed)
       throw std::invalid_argument(config.data.front() + ": the training text has " + std::to_string(bytes) +
@@ -126,7 +115,7 @@ class Run {
 
   const TrainConfig& config_;
   const TrainHooks& hooks_;
-  OptimizerOptions rule_;
+  Rule rule_;
   at::Device device_;
   TextData data_;
   Model model_;

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <span>
-
 #include "aurora/polar.hpp"
 
 namespace aurora {
@@ -14,10 +12,10 @@ enum class Sides : std::uint8_t { rows, longer };
 /// How rows are evened out. With X = G / |G|_F, r = n/m, h_i = |u_i|^2 the leverage score of row i of diag(d)
 /// X, and d_i = 1 / |x_i| to begin with:
 ///
-/// odds: d_i <- d_i sqrt(r / (1 - r) (1 - h_i) / h_i), the exact step of each row as if the others stood
-/// still. A step after which the rows are not more even is taken back for Tyler's d_i <- d_i sqrt(r / h_i),
-/// at the price of one evaluation more at the end. Rows of zeros and rows alone on their direction (h = 1)
-/// are left out and r is the mean over the others, so rank-deficient matrices have a target too.
+/// odds: d_i <- d_i max(1/100, sqrt(r / (1 - r) (1 - h_i) / h_i)), the exact step of each row as if the others
+/// stood still. A step after which the rows are not more even is taken back for Tyler's d_i <- d_i sqrt(r /
+/// h_i), at the price of one evaluation more at the end. Rows of zeros and rows alone on their direction (h_i
+/// >= 1 - 1e-6) are left out and r is the mean over the others, so rank-deficient matrices have a target too.
 ///
 /// release: aurora-release (tilde-research/aurora-release, src/aurora.py): K polar factors, d_i <- d_i (r /
 /// h_i)^pp_beta between them; at 1/2 Tyler's fixed-point map.
@@ -35,7 +33,8 @@ struct BalanceOptions {
   Balance balance = Balance::odds;
   int pp_iterations = 2;  // leverage evaluations per direction, the direction's own included, >= 1
   double pp_beta = 0.5;   // exponent of the release's scale update, > 0
-  PolarSchedule polar = kExact;
+  Polar polar = Polar::automatic;
+  Precision precision = Precision::automatic;
 };
 
 /// Whether `sides` balances a matrix of this shape.
@@ -43,17 +42,20 @@ bool balances(Sides sides, Index rows, Index cols);
 
 /// direction <- U with U'U = I and rows of nearly equal length sqrt(n/m), close to the gradient (m x n, m >
 /// n). Leverage scores before the last come from a Cholesky factor of the Gram matrix, or, where that is too
-/// ill-conditioned, from the same in float64 or an exact polar factor. In float32 with kExact U'U = I to
-/// 2e-5, and odds and optimum are off from the exact polar factor of their rows by 4e-6 + 2^-23 times its
-/// condition number in the 2-norm, or by what polar states where that is less exact. Rows below 1e-30 of the
-/// longest count as zero and stay zero; there is no absolute eps, so balanced_polar(c G) = balanced_polar(G).
-/// `row_scales`: one rows x 1 view per matrix of the batch with Balance::carried (along the balanced side),
-/// else empty. Errors as polar; Balance::release lets NaN through where its schedule does.
+/// ill-conditioned, from the same in float64 or an exact polar factor. In float32 with an exact factor U'U =
+/// I to 2e-5, and odds and optimum are off from the exact polar factor of their rows by 4e-6 + 2^-23 times its
+/// condition number in the 2-norm, or by what polar states where that is less exact. Rows below 1e-30 |X|_F
+/// count as zero and stay zero; there is no absolute eps, so balanced_polar(c G) = balanced_polar(G). On an
+/// accelerator, where polar is not exact, odds keeps to polar factors and selections, which do not wait: each
+/// matrix ends with the most even of its evaluations, and none is added.
+/// `row_scales`: rows x 1 for each matrix of the batch with Balance::carried (along the balanced side), else
+/// none. Errors as polar; Balance::release lets NaN through where its schedule does.
 void balanced_polar(Backend& backend, ConstMatrixView gradient, const BalanceOptions& options,
-                    std::span<const MatrixView> row_scales, MatrixView direction);
+                    MatrixView direction, MatrixView row_scales = {});
 
 struct RiemannianOptions {
-  PolarSchedule polar = kExact;
+  Polar polar = Polar::automatic;
+  Precision precision = Precision::automatic;
 };
 
 /// direction <- ascent of <G, U> on { U'U = I, |u_i|^2 = n/m } from U = polar(G), the Riemannian variant of
@@ -61,8 +63,8 @@ struct RiemannianOptions {
 /// the published step U + 0.1 Z is proportional to the gradient. With r = n/m, three times:
 ///   S = sym(U'G);  q = diag(G U') - diag(U S U'), centred;
 ///   (r I - P o P + reg I) lam = q by at most 20 conjugate gradient steps (fewer where the residual fell to
-///   1e-15), P = U U', reg = max(0, max_i h_i^2
-///   - r + 1e-3), h_i = |u_i|^2;  S <- S - U' diag(lam) U;  Z = G - U S - diag(lam) U;  U <- U + 0.1 Z;
+///     1e-15), P = U U', reg = max(0, max_i h_i^2 - r + 1e-3), h_i = |u_i|^2;
+///   S <- S - U' diag(lam) U;  Z = G - U S - diag(lam) U;  U <- U + 0.1 Z;
 ///   twice: rows of U to length sqrt(r), then U <- polar(U).
 void riemannian_polar(Backend& backend, ConstMatrixView gradient, const RiemannianOptions& options,
                       MatrixView direction);

@@ -23,8 +23,14 @@ std::string_view name(DType dtype);
 
 /// A matrix, or `batch` matrices of one shape, that somebody else owns. Element (i, j) of matrix b lies
 /// b * batch_stride + i * row_stride + j * col_stride elements after `data`. One of row_stride and col_stride
-/// is 1, so a view is a BLAS operand as it stands and a transpose is only another view. A vector of m numbers
-/// is an m x 1 matrix. Weights are [out, in]: rows are neurons.
+/// is 1 and the other at least the length of a row or column, so a view is a BLAS operand as it stands and a
+/// transpose is only another view; a row stride of 0 means packed. A vector of m numbers is an m x 1 matrix.
+/// Weights are [out, in]: rows are neurons.
+///
+/// Every function that takes views from outside checks them first and throws std::invalid_argument, with
+/// nothing written, for null data, sizes outside [1, 2^31), strides that make elements coincide, extents that
+/// overflow, and outputs that share memory with each other or with an input, where it does not say "in
+/// place".
 template <class Data>
 struct BasicMatrixView {
   Data* data = nullptr;
@@ -51,12 +57,31 @@ constexpr DType dtype_of() {
   return std::is_same_v<T, float> ? DType::f32 : DType::f64;
 }
 
-/// `batch` packed row-major matrices that begin at `data`.
+namespace views {
+template <class T>
+using Data = std::conditional_t<std::is_const_v<T>, const void, void>;
+}
+
+/// `batch` packed row-major matrices that begin at `data`: C arrays, torch and NumPy by default.
 template <class T>
 auto row_major(T* data, Index rows, Index cols, Index batch = 1) {
-  using Data = std::conditional_t<std::is_const_v<T>, const void, void>;
-  return BasicMatrixView<Data>{data, rows,  cols,        cols,
-                               1,    batch, rows * cols, dtype_of<std::remove_const_t<T>>()};
+  return BasicMatrixView<views::Data<T>>{data, rows,  cols,        cols,
+                                         1,    batch, rows * cols, dtype_of<std::remove_const_t<T>>()};
+}
+
+/// `batch` packed column-major matrices that begin at `data`: Fortran, Eigen by default.
+template <class T>
+auto column_major(T* data, Index rows, Index cols, Index batch = 1) {
+  return BasicMatrixView<views::Data<T>>{data, rows,  cols,        1,
+                                         rows, batch, rows * cols, dtype_of<std::remove_const_t<T>>()};
+}
+
+/// One row-major matrix of any element type whose rows begin `row_stride` elements apart; 0: packed. For
+/// bf16, whose elements have no type of their own here, and for parts of larger matrices.
+template <class Data>
+BasicMatrixView<views::Data<Data>> strided(Data* data, DType dtype, Index rows, Index cols,
+                                           Index row_stride = 0) {
+  return {data, rows, cols, row_stride == 0 ? cols : row_stride, 1, 1, 0, dtype};
 }
 
 /// The transpose: the same elements, seen with rows and columns exchanged.
@@ -86,6 +111,14 @@ BasicMatrixView<Data> matrix_of(BasicMatrixView<Data> view, Index index) {
 inline bool same_shape(const ConstMatrixView& a, const ConstMatrixView& b) {
   return a.rows == b.rows && a.cols == b.cols && a.batch == b.batch;
 }
+
+/// The view with its row stride filled in, if it is one that may be read and written; else throws
+/// std::invalid_argument "[aurora::WHERE] WHAT ...".
+ConstMatrixView checked(std::string_view where, std::string_view what, ConstMatrixView view);
+MatrixView checked(std::string_view where, std::string_view what, MatrixView view);
+
+/// Whether two views may have an element in common; false where it is certain that they have none.
+bool may_overlap(const ConstMatrixView& a, const ConstMatrixView& b);
 
 /// "4x2", or "3 of 4x2" for a batch.
 std::string shape_text(const ConstMatrixView& view);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <span>
 #include <string_view>
 
@@ -14,24 +15,29 @@ struct Quintic {
   bool operator==(const Quintic&) const = default;
 };
 
-/// How a polar factor is reached: a named list of steps after dividing by norm_factor |X|_F, or no step at
-/// all: exactly.
-class PolarSchedule {
- public:
-  constexpr PolarSchedule(std::string_view name, std::span<const Quintic> steps, double norm_factor)
-      : name_(name), steps_(steps), norm_factor_(norm_factor) {}
-
-  constexpr std::string_view name() const { return name_; }
-  constexpr std::span<const Quintic> steps() const { return steps_; }
-  constexpr double norm_factor() const { return norm_factor_; }
-  constexpr bool exact() const { return steps_.empty(); }
-  bool operator==(const PolarSchedule& other) const { return name_ == other.name_; }
-
- private:
-  std::string_view name_;
-  std::span<const Quintic> steps_;  // of static storage duration
-  double norm_factor_;
+/// How a polar factor is reached. `automatic` is exact on the CPU and for float64, and polar-express-7 for
+/// float32 on accelerators, where a factorisation would make the host wait; resolved() says which. All others
+/// mean what they say everywhere.
+enum class Polar : std::uint8_t {
+  automatic,
+  exact,              // the polar factor itself, to the resolution of the arithmetic
+  keller_jordan_5,    // Keller Jordan's Muon, torch.optim.Muon: singular values end in [0.68, 1.13]
+  simple_quintic_12,  // aurora-release of May 2026, the modded-nanogpt baseline
+  cans_12,            // CANS, arXiv 2506.10935, as in today's aurora-release
+  polar_express_5,    // Polar Express, arXiv 2505.16932; 5 steps as in dion and modded-nanogpt
+  polar_express_6,
+  polar_express_7,
+  polar_express_8
 };
+
+/// In which type the products of a polar schedule of float32 matrices are done; sums stay in float32.
+/// `automatic` is float32 on the CPU and float16 on accelerators. Exact factors and float64 matrices do not
+/// look at it.
+enum class Precision : std::uint8_t { automatic, float32, float16, bfloat16 };
+
+/// What `automatic` stands for on a device.
+Polar resolved(Polar polar, Device device, DType dtype = DType::f32);
+Precision resolved(Precision precision, Device device);
 
 namespace schedule_steps {
 inline constexpr std::array<Quintic, 5> kKellerJordan = {{{3.4445, -4.7750, 2.0315},
@@ -79,31 +85,27 @@ inline constexpr std::array<Quintic, 8> kPolarExpress = {{{8.2051, -22.9019, 16.
                                                           {1.875, -1.25, 0.375}}};
 }  // namespace schedule_steps
 
-/// The polar factor itself, to the resolution of the arithmetic. The default of every optimizer.
-inline constexpr PolarSchedule kExact{"exact", {}, 1.0};
-/// The ways to it that `exact` chooses between, for who wants one of them; see polar for what they cost and
-/// resolve.
-inline constexpr PolarSchedule kExactHalley{"exact-halley", {}, 1.0};
-inline constexpr PolarSchedule kExactEigen{"exact-eigen", {}, 1.0};
-inline constexpr PolarSchedule kExactSvd{"exact-svd", {}, 1.0};
-/// Keller Jordan's Muon (KellerJordan/Muon, torch.optim.Muon): singular values end in [0.68, 1.13].
-inline constexpr PolarSchedule kKellerJordan5{"keller-jordan-5", schedule_steps::kKellerJordan, 1.0};
-/// aurora-release of May 2026 and the modded-nanogpt baseline.
-inline constexpr PolarSchedule kSimpleQuintic12{"simple-quintic-12", schedule_steps::kSimpleQuintic, 1.0};
-/// CANS, arXiv 2506.10935, as in today's aurora-release.
-inline constexpr PolarSchedule kCans12{"cans-12", schedule_steps::kCans, 1.0};
-/// Polar Express, arXiv 2505.16932; five steps as in dion and modded-nanogpt (norm 1.02), longer ones with
-/// norm 1.01.
-inline constexpr PolarSchedule kPolarExpress5{"polar-express-5", schedule_steps::kPolarExpress5, 1.02};
-inline constexpr PolarSchedule kPolarExpress6{"polar-express-6",
-                                              std::span(schedule_steps::kPolarExpress).first<6>(), 1.01};
-inline constexpr PolarSchedule kPolarExpress7{"polar-express-7",
-                                              std::span(schedule_steps::kPolarExpress).first<7>(), 1.01};
-inline constexpr PolarSchedule kPolarExpress8{"polar-express-8", schedule_steps::kPolarExpress, 1.01};
-
-inline constexpr std::array kPolarSchedules = {
-    kExact,         kKellerJordan5, kSimpleQuintic12, kCans12,     kPolarExpress5, kPolarExpress6,
-    kPolarExpress7, kPolarExpress8, kExactHalley,     kExactEigen, kExactSvd};
+/// A schedule: after dividing by norm_factor |X|_F, every singular value goes through the steps.
+struct PolarSchedule {
+  Polar polar;
+  std::string_view name;
+  std::span<const Quintic> steps;  // none: exact, or to be resolved
+  double norm_factor;
+};
+inline constexpr std::array<PolarSchedule, 9> kPolarSchedules = {{
+    {Polar::automatic, "auto", {}, 1.0},
+    {Polar::exact, "exact", {}, 1.0},
+    {Polar::keller_jordan_5, "keller-jordan-5", schedule_steps::kKellerJordan, 1.0},
+    {Polar::simple_quintic_12, "simple-quintic-12", schedule_steps::kSimpleQuintic, 1.0},
+    {Polar::cans_12, "cans-12", schedule_steps::kCans, 1.0},
+    {Polar::polar_express_5, "polar-express-5", schedule_steps::kPolarExpress5, 1.02},
+    {Polar::polar_express_6, "polar-express-6", std::span(schedule_steps::kPolarExpress).first<6>(), 1.01},
+    {Polar::polar_express_7, "polar-express-7", std::span(schedule_steps::kPolarExpress).first<7>(), 1.01},
+    {Polar::polar_express_8, "polar-express-8", schedule_steps::kPolarExpress, 1.01},
+}};
+constexpr const PolarSchedule& schedule(Polar polar) {
+  return kPolarSchedules[static_cast<std::size_t>(polar)];
+}
 
 /// Singular values of an exact polar factor below this share of the largest are zero, not amplified noise:
 /// 2^-21 = 4.8e-7 for float32 input (four units in its last place, the resolution it was stored with),
@@ -112,21 +114,20 @@ double polar_cut(const ConstMatrixView& gradient);
 
 /// direction <- U V' where gradient = U S V' (thin; wide matrices through their transpose).
 /// polar(c G) = polar(G) for c > 0, polar(G') = polar(G)', polar(0) = 0. Shapes m x n, float32 or float64,
-/// equal types; the two may share memory. A schedule: each singular value goes through its steps. Exact:
-/// singular values at or below polar_cut give zero, and `exact` takes
-///   exact-svd     for float64: a singular value decomposition, in float64;
-///   exact-halley  for float32 of a condition number that turns out to be at most 3e5: a Cholesky factor and
-///                 the dynamically weighted Halley iteration, in float64 until the matrix is well
-///                 conditioned, then in float32, with an error below 2e-5;
-///   exact-eigen   for the other float32: the eigen-decomposition of the Gram matrix in float64, exact to
-///                 rounding up to condition numbers of 1e5 and to 1e-4 at 1e6.
-/// On a backend that is asynchronous() (a GPU) `exact` of float32 is polar-express-7 in the backend's
-/// product_type, because a factorisation would make the host wait: in float16 singular values above 1e-2 of
-/// the largest come out within 5e-3 of 1, none above 1.01, and elements are off by up to 1e-2; those below
-/// about 1e-3 |G|_F stay small. There every schedule of a clearly tall matrix goes over its Gram matrix, and
-/// NaN goes through. Where exact-halley is asked for and that number is too large or the type is float64,
-/// exact-eigen takes its place. Throws std::invalid_argument where shapes or types differ and, for the exact
-/// factor, where an element is not finite; under a schedule NaN goes through.
-void polar(Backend& backend, ConstMatrixView gradient, const PolarSchedule& schedule, MatrixView direction);
+/// equal types; the two may be the same memory. Exact: singular values at or below polar_cut give zero, by
+///   for float64: a singular value decomposition, in float64;
+///   for float32 of a condition number that turns out to be at most 3e5: a Cholesky factor and the
+///     dynamically weighted Halley iteration, in float64 until the matrix is well conditioned, then in
+///     float32, with an error below 2e-5;
+///   for other float32: the eigen-decomposition of the Gram matrix in float64, exact to rounding up to
+///     condition numbers of 1e5 and to 1e-4 at 1e6.
+/// A schedule: each singular value goes through its steps. In float16 or bfloat16 clearly tall matrices (2 m
+/// >= 3 n) go over their Gram matrix; in float16 polar-express-7 brings singular values above 1e-2 of the
+/// largest within 5e-3 of 1, none above 1.01, and elements are off by up to 1e-2; those below about 1e-3
+/// |G|_F stay small. Throws std::invalid_argument where shapes or types differ, for a precision that the
+/// backend has no products in, and, for the exact factor, where an element is not finite; under a schedule
+/// NaN goes through. Exact factors wait for the device.
+void polar(Backend& backend, ConstMatrixView gradient, Polar method, MatrixView direction,
+           Precision precision = Precision::automatic);
 
 }  // namespace aurora

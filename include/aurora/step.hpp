@@ -1,92 +1,87 @@
 #pragma once
 
-#include <concepts>
 #include <span>
 
-#include "aurora/backend.hpp"
+#include "aurora/rules.hpp"
 
 namespace aurora {
 
-/// The factor between a direction and the update, named by what it keeps constant.
-///   aspect_ratio     sqrt(max(1, m/n))       Muon, Aurora
-///   rms_to_rms       sqrt(m/n)               dion's "spectral_norm"; shrinks wide matrices
-///   match_rms_adamw  0.2 sqrt(max(m, n))     Moonlight
-///   none             1
-///   published        what the rule's own paper or code uses; resolved per rule, see published_scale
-enum class UpdateScale : std::uint8_t { aspect_ratio, rms_to_rms, match_rms_adamw, none, published };
+// A step is four functions in a row,
+//
+//   look -> Gate,  blend,  directions,  apply,
+//
+// each of which also stands alone: ranks exchange matrices between blend and directions, and directions and
+// apply. Nothing is written before everything has been looked at: a step is whole or not at all.
 
-/// The factor for an m x n weight. Throws std::invalid_argument for `published`, which no shape alone
-/// decides.
-double update_scale(UpdateScale scale, Index rows, Index cols);
-
-/// M <- mu M + (1 - mu) G; blended <- mu M + (1 - mu) G with Nesterov, else M. The gradient is only read.
-void blend_momentum(Backend& backend, ConstMatrixView gradient, double momentum, bool nesterov,
-                    MatrixView momentum_buffer, MatrixView blended);
-
-/// W <- (1 - lr weight_decay) W - lr s U.
-void apply_update(Backend& backend, ConstMatrixView direction, double lr, double weight_decay, double scale,
-                  MatrixView weight);
-
-/// Whether no gradient has an Inf or NaN.
-bool all_finite(Backend& backend, std::span<const ConstMatrixView> gradients);
-
-/// Anything that turns a blended gradient (a batch of equal shape) into a direction of the same shape.
-/// `row_state`, one vector per matrix, is the direction's memory from step to step; none for directions that
-/// have none.
-template <class D>
-concept Direction =
-    std::invocable<const D&, Backend&, ConstMatrixView, std::span<const MatrixView>, MatrixView>;
-
-struct StepOptions {
-  double lr, momentum;
-  bool nesterov;
-  double weight_decay;
-  UpdateScale scale;
-};
-
-/// The tensors of a group of weights of one shape. Every span has one view per weight; `row_states` and
-/// `directions` may be empty. Gradients and weights are float32, float64 or bf16, states float32 or float64.
+/// The tensors of weights of any shapes. Every span has one view per weight (batch 1); row_states has one per
+/// weight for a rule with a row state, else none. Gradients and weights are float32, float64 or bf16; states
+/// are float32 or float64, zero before the first step. Gradients are only read.
 struct StepTensors {
-  std::span<const ConstMatrixView> gradients;
-  std::span<const MatrixView> momentum_buffers;
-  std::span<const MatrixView> row_states;
-  std::span<const MatrixView> weights;
-  std::span<const MatrixView> directions = {};  // receives the direction before scaling, for diagnostics
+  std::span<const ConstMatrixView> gradients = {};
+  std::span<const MatrixView> momentum_buffers = {};
+  std::span<const MatrixView> weights = {};
+  std::span<const MatrixView> row_states = {};
+  std::span<const MatrixView> directions = {};  // if not empty, receives the directions before scaling
 };
 
-/// What a step did. `applied` is false when a gradient had an Inf or NaN: then nothing at all was written.
+/// What a step did. `applied` is false when a gradient had an Inf or NaN: then nothing at all was written. On
+/// an accelerator nobody waits: true says "queued", and the gate decides there.
 struct StepReport {
   bool applied = true;
 };
 
-/// A Direction without its type.
-struct DirectionRef {
-  const void* object;
-  void (*call)(const void*, Backend&, ConstMatrixView, std::span<const MatrixView>, MatrixView);
+/// One step of a matrix rule: look, then for each weight, largest first, blend, directions and apply. Weights
+/// of one shape are one batch where the backend takes batches. Throws std::invalid_argument, with nothing
+/// written, where counts, shapes, types or memory do not fit, for a weight with a side of length 1 (it
+/// belongs to AdamW), for a rule that takes no matrices, and for a momentum with an Inf or NaN under finite
+/// gradients. std::runtime_error where LAPACK does not converge, which finite matrices have not been seen to
+/// cause, is the one error that can come after other weights were stepped.
+StepReport step(Backend& backend, const Rule& rule, const StepTensors& tensors);
+/// One weight.
+StepReport step(Backend& backend, const Rule& rule, ConstMatrixView gradient, MatrixView momentum_buffer,
+                MatrixView weight, MatrixView row_state = {});
+
+/// The same behind a gate that a look at more than these tensors has made.
+void step(Backend& backend, const Gate& gate, const Rule& rule, const StepTensors& tensors);
+
+/// Checks all operands as step says, then whether every gradient is finite, also in the type of its momentum,
+/// and every momentum. The gate's flag, on an accelerator, lives until the enclosing ScratchFrame ends.
+Gate look(Backend& backend, const Rule& rule, const StepTensors& tensors);
+/// The look at values alone: whether all are finite in the type `as`.
+Gate look(Backend& backend, std::span<const ConstMatrixView> matrices, DType as);
+
+/// M <- mu M + (1 - mu) G; blended <- mu M + (1 - mu) G with Nesterov, else M. Weights of one shape, blended
+/// a batch of them; nothing where the gate is shut.
+void blend(Backend& backend, const Gate& gate, const Rule& rule, std::span<const ConstMatrixView> gradients,
+           std::span<const MatrixView> momentum_buffers, MatrixView blended);
+
+/// The rule's directions for a batch of blended gradients; see direction in rules.hpp. `row_states` is a batch
+/// of copies of the rule's memory, updated: apply keeps them.
+void directions(Backend& backend, const Rule& rule, ConstMatrixView blended, MatrixView row_states,
+                MatrixView directions);
+
+/// W <- (1 - lr weight_decay) W - lr s U, s the update scale of the shape, for a batch of directions U; and
+/// the rule's new memory. Nothing where the gate is shut.
+void apply(Backend& backend, const Gate& gate, const Rule& rule, ConstMatrixView directions,
+           ConstMatrixView new_row_states, std::span<const MatrixView> weights,
+           std::span<const MatrixView> row_states);
+
+/// Tensors of any shapes, one view per parameter in each span; states float32 or float64.
+struct AdamWTensors {
+  std::span<const ConstMatrixView> gradients = {};
+  std::span<const MatrixView> exp_avgs = {};
+  std::span<const MatrixView> exp_avg_sqs = {};
+  std::span<const MatrixView> weights = {};
 };
 
-/// The pipeline behind spectral_step, without the look at the gradients: for callers that looked at all of
-/// theirs.
-void update_weights(Backend& backend, const StepOptions& options, DirectionRef direction,
-                    const StepTensors& tensors);
-
-template <Direction D>
-DirectionRef direction_ref(const D& direction) {
-  return {&direction, [](const void* object, Backend& backend, ConstMatrixView blended,
-                         std::span<const MatrixView> row_state, MatrixView out) {
-            (*static_cast<const D*>(object))(backend, blended, row_state, out);
-          }};
-}
-
-/// gradient -> momentum -> direction -> scale -> weight, for a group of weights of one shape.
-/// One Inf or NaN in any gradient and nothing changes. Throws std::invalid_argument where shapes, types or
-/// counts differ, and for a weight with a side of length 1, which belongs to AdamW.
-template <Direction D>
-StepReport spectral_step(Backend& backend, const StepOptions& options, const D& direction,
-                         const StepTensors& tensors) {
-  if (!all_finite(backend, tensors.gradients)) return {.applied = false};
-  update_weights(backend, options, direction_ref(direction), tensors);
-  return {};
-}
+/// Step number `step` (1 is the first) of AdamW:
+///   m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
+///   w <- (1 - lr weight_decay) w - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps).
+/// One Inf or NaN in any gradient and nothing changes. Errors as step.
+StepReport adamw_step(Backend& backend, const AdamWOptions& options, std::int64_t step,
+                      const AdamWTensors& tensors);
+/// The same behind a gate.
+void adamw_step(Backend& backend, const Gate& gate, const AdamWOptions& options, std::int64_t step,
+                const AdamWTensors& tensors);
 
 }  // namespace aurora

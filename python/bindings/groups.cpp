@@ -20,12 +20,16 @@ template <class... Values>
 
 std::string shown(const py::handle& value) { return py::repr(value); }
 
-/// The text that set_hyperparameter reads.
-std::string text_of(const std::string& rule, const std::string& key, py::object value) {
-  if (py::hasattr(value, "item")) value = value.attr("item")();  // a tensor or a NumPy scalar
-  if (py::isinstance<py::bool_>(value)) return value.cast<bool>() ? "true" : "false";
+/// The value of a hyperparameter; a tensor or a NumPy scalar is the number in it.
+HyperparameterValue value_of(const std::string& rule, const std::string& key, py::object value) {
+  if (py::hasattr(value, "item")) value = value.attr("item")();
+  if (py::isinstance<py::bool_>(value)) return value.cast<bool>();
   if (py::isinstance<py::str>(value)) return value.cast<std::string>();
-  if (py::isinstance<py::int_>(value) || py::isinstance<py::float_>(value)) return shown(value);
+  if (py::isinstance<py::float_>(value)) return value.cast<double>();
+  try {
+    if (py::isinstance<py::int_>(value)) return value.cast<std::int64_t>();
+  } catch (const py::cast_error&) {  // beyond 64 bits: refused below
+  }
   refuse("[aurora_optim] ", rule, ": ", key, " cannot be ", shown(value));
 }
 
@@ -43,17 +47,14 @@ py::object value_at(const py::dict& group, const std::string& rule, const std::s
   return group[key.c_str()];
 }
 
-/// A default value with its Python type: what the list writes as 0.02, true, 2, exact.
+/// A default value with its Python type.
 py::object typed(const Hyperparameter& entry) {
-  if (entry.rule.starts_with("an integer")) return py::int_(std::stoi(entry.value));
-  if (entry.rule.starts_with("a finite number")) return py::float_(std::stod(entry.value));
-  if (entry.value == "true" || entry.value == "false") return py::bool_(entry.value == "true");
-  return py::str(entry.value);
+  return std::visit([](const auto& value) { return py::object(py::cast(value)); }, entry.typed);
 }
 
 py::list hyperparameter_list(const std::string& rule) {
   py::list list;
-  for (const auto& entry : hyperparameters(optimizer_options(rule))) {
+  for (const auto& entry : hyperparameters(rule_of(rule))) {
     list.append(py::make_tuple(entry.name, typed(entry), entry.rule, entry.meaning));
   }
   return list;
@@ -179,12 +180,15 @@ std::string table(const std::vector<Routed>& parameters, const std::string& matr
 
 }  // namespace
 
-OptimizerOptions options_of(const py::dict& group) {
+Rule options_of(const py::dict& group) {
   if (!group.contains("rule")) refuse("[aurora_optim] A group lacks 'rule'");
   const std::string rule = py::str(group["rule"]);
-  OptimizerOptions options = optimizer_options(rule);
+  Rule options = rule_of(rule);
   for (const auto& entry : hyperparameters(options)) {
-    set_hyperparameter(options, entry.name, text_of(rule, entry.name, value_at(group, rule, entry.name)));
+    // Groups of older checkpoints do not know it.
+    if (entry.name == "precision" && !group.contains("precision")) continue;
+    set_hyperparameter_value(options, entry.name,
+                             value_of(rule, entry.name, value_at(group, rule, entry.name)));
   }
   validate(options);
   return options;
@@ -209,32 +213,13 @@ std::optional<Dimensions> dimensions_of(const py::dict& group, std::span<const I
 }
 
 void add_groups(py::module_& module) {
-  py::tuple rules(kOptimizerNames.size());
-  for (std::size_t i = 0; i < kOptimizerNames.size(); ++i) {
-    rules[i] = std::string(kOptimizerNames[i]);
-  }
-  module.attr("RULES") = rules;
+  module.attr("RULES") = py::tuple(py::cast(rule_names()));
   module.def("hyperparameters", &hyperparameter_list, py::arg("rule"));
   module.def(
       "row_state_name", [](const py::dict& group) { return std::string(row_state_name(options_of(group))); },
       py::arg("group"));
   module.def(
-      "scale_of",
-      [](const py::dict& group) {
-        OptimizerOptions options = options_of(group);
-        std::visit(
-            [](auto& rule) {
-              if constexpr (MatrixOptions<std::remove_cvref_t<decltype(rule)>>) {
-                rule.scale = step_options(rule).scale;
-              }
-            },
-            options);
-        for (const auto& entry : hyperparameters(options)) {
-          if (entry.name == "scale") return entry.value;
-        }
-        refuse("[aurora_optim] ", name(options), " has no update scale");
-      },
-      py::arg("group"));
+      "scale_of", [](const py::dict& group) { return applied_scale_name(options_of(group)); }, py::arg("group"));
   module.def(
       "nearest",
       [](const std::string& text, const std::vector<std::string>& candidates) {

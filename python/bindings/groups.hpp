@@ -6,7 +6,7 @@
 #include <span>
 
 #include "aurora/dimensions.hpp"
-#include "aurora/optimizers.hpp"
+#include "aurora/step.hpp"
 
 namespace aurora::python {
 
@@ -15,7 +15,7 @@ namespace py = pybind11;
 /// The rule that a parameter group names under "rule" and its hyperparameters, each under its own name
 /// (beta1 and beta2 of AdamW as "betas", as in torch). Other keys are the owner's. Throws ValueError for what
 /// is missing, has another type or is out of bounds.
-OptimizerOptions options_of(const py::dict& group);
+Rule options_of(const py::dict& group);
 
 /// What the keys "dimensions", "blocks" and "heads" of a group say of a parameter of this shape; nothing
 /// where they say nothing. Throws ValueError with the shape where they do not fit.

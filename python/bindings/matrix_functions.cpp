@@ -6,7 +6,7 @@
 #include <sstream>
 
 #include "aurora/diagnostics.hpp"
-#include "aurora/optimizers.hpp"
+#include "aurora/step.hpp"
 #include "aurora/torch/step.hpp"
 #include "groups.hpp"
 
@@ -49,7 +49,7 @@ MatrixView view_of(const Tensor& x) {
 /// The direction of the rule that `group` names: the pipeline's middle arrow alone.
 Tensor direction_of_group(const char* function, const Tensor& x, const py::dict& group) {
   const at::NoGradGuard no_gradients;
-  const OptimizerOptions rule = options_of(group);
+  const Rule rule = options_of(group);
   const Tensor input = matrices_of(function, x);
   Tensor output = at::empty_like(input);
   if (!row_state_name(rule).empty()) {
@@ -57,16 +57,9 @@ Tensor direction_of_group(const char* function, const Tensor& x, const py::dict&
   }
   {
     const py::gil_scoped_release other_threads_may_run;
-    std::visit(
-        [&](const auto& options) {
-          if constexpr (MatrixOptions<std::remove_cvref_t<decltype(options)>>) {
-            optim::Backends backends;
-            aurora::direction_of(options)(backends.on(input.device()), view_of(input), {}, view_of(output));
-          } else {
-            refuse(function, "AdamW has no direction");
-          }
-        },
-        rule);
+    if (!takes_matrices(rule)) refuse(function, "AdamW has no direction");
+    optim::Backends backends;
+    aurora::direction(backends.on(input.device()), rule, view_of(input), view_of(output));
   }
   return output.to(x.scalar_type());
 }

@@ -12,7 +12,6 @@ namespace {
 using at::Tensor;
 using optim::Due;
 using optim::GroupOptions;
-using optim::Look;
 using optim::ParameterState;
 using optim::Place;
 
@@ -43,7 +42,7 @@ Group read_group(const py::dict& group, std::size_t index) {
 
 /// Calls visit(key, tensor) for the tensors that the rule keeps.
 template <class Visit>
-void for_each_state(const OptimizerOptions& rule, ParameterState& state, Visit&& visit) {
+void for_each_state(const Rule& rule, ParameterState& state, Visit&& visit) {
   if (std::holds_alternative<AdamWOptions>(rule)) {
     visit("exp_avg", state.exp_avg);
     visit("exp_avg_sq", state.exp_avg_sq);
@@ -54,7 +53,7 @@ void for_each_state(const OptimizerOptions& rule, ParameterState& state, Visit&&
   if (!key.empty()) visit(key.c_str(), state.row_state);
 }
 
-ParameterState read_state(const OptimizerOptions& rule, const py::dict& dict) {
+ParameterState read_state(const Rule& rule, const py::dict& dict) {
   ParameterState state;
   for_each_state(rule, state, [&](const char* key, Tensor& tensor) {
     if (!dict.contains(key)) return;
@@ -77,7 +76,7 @@ ParameterState read_state(const OptimizerOptions& rule, const py::dict& dict) {
   return state;
 }
 
-void write_state(const OptimizerOptions& rule, ParameterState& state, py::dict& dict) {
+void write_state(const Rule& rule, ParameterState& state, py::dict& dict) {
   for_each_state(rule, state, [&](const char* key, const Tensor& tensor) {
     if (!dict.contains(key) || !dict[key].cast<Tensor>().is_same(tensor)) dict[key] = tensor;
   });
@@ -101,10 +100,6 @@ void write_count(ParameterState& state, const Tensor& parameter, py::dict& dict)
 /// Steps the groups of a torch optimizer. It owns scratch memory and threads, no state.
 class Stepper {
  public:
-  /// Looks for the device algorithms on CPU tensors too, where `aten_on_cpu` says so.
-  explicit Stepper(bool aten_on_cpu)
-      : backends_(aten_on_cpu ? std::optional(AtenOptions{.asynchronous = true}) : std::nullopt) {}
-
   /// One step with every gradient divided by `grad_scale`; nothing changes where one is not finite or
   /// `found_inf` is not zero.
   void step(const py::list& param_groups, const py::object& states, const std::optional<Tensor>& grad_scale,
@@ -125,32 +120,31 @@ class Stepper {
         due.push_back({place, std::move(gradient)});
       }
     }
-    Look look;
+    optim::StepGate gate;
     {
       const py::gil_scoped_release other_threads_may_run;
-      look = look_at_gradients(backends_, due);
-      if (found_inf) also(found_inf->reshape({}) == 0, look);
-      skipped_.count(look);
+      gate = look_at_gradients(backends_, due);
+      if (found_inf) gate.require(found_inf->reshape({}) == 0);
     }
-    if (!look.finite) return;
-
-    std::vector<py::dict> dicts;
+    std::vector<py::dict> dicts(due.size());
     std::vector<ParameterState> own(due.size());
-    for (std::size_t i = 0; i < due.size(); ++i) {
-      const OptimizerOptions& rule = due[i].place.options.rule;
-      dicts.push_back(states[py::cast(due[i].place.parameter)].cast<py::dict>());
-      own[i] = read_state(rule, dicts[i]);
-      complete_state(due[i].place, own[i]);
-      due[i].state = &own[i];
+    if (gate.open) {
+      for (std::size_t i = 0; i < due.size(); ++i) {
+        const Rule& rule = due[i].place.options.rule;
+        dicts[i] = states[py::cast(due[i].place.parameter)].cast<py::dict>();
+        own[i] = read_state(rule, dicts[i]);
+        complete_state(due[i].place, own[i]);
+      }
     }
-    for (std::size_t i = 0; i < due.size(); ++i) write_state(due[i].place.options.rule, own[i], dicts[i]);
     {
       const py::gil_scoped_release other_threads_may_run;
-      step_groups(backends_, look, due);
+      gate = step_all(backends_, skipped_, std::move(gate), due, [&](std::size_t i) { return &own[i]; });
     }
+    if (!gate.open) return;
     for (std::size_t i = 0; i < due.size(); ++i) {
-      if (!std::holds_alternative<AdamWOptions>(due[i].place.options.rule)) continue;
-      write_count(own[i], due[i].place.parameter, dicts[i]);
+      const Rule& rule = due[i].place.options.rule;
+      write_state(rule, own[i], dicts[i]);
+      if (!takes_matrices(rule)) write_count(own[i], due[i].place.parameter, dicts[i]);
     }
   }
 
@@ -160,15 +154,6 @@ class Stepper {
   void set_skipped(std::int64_t ever, std::int64_t in_a_row) { skipped_.set(ever, in_a_row); }
 
  private:
-  /// The step is applied only where `condition` holds too. Waits where that is not on the look's device.
-  static void also(const Tensor& condition, Look& look) {
-    if (look.on_device.defined() && condition.device() == look.on_device.device()) {
-      look.on_device = look.on_device.logical_and(condition);
-    } else {
-      look.finite = look.finite && condition.item<bool>();
-    }
-  }
-
   optim::Backends backends_;
   optim::SkippedSteps skipped_;
 };
@@ -201,7 +186,7 @@ void complete_loaded(const py::dict& group, std::size_t index, std::size_t i, py
 
 void add_step(py::module_& module) {
   py::class_<Stepper>(module, "Stepper")
-      .def(py::init<bool>(), py::arg("aten_on_cpu") = false)
+      .def(py::init<>())
       .def("step", &Stepper::step, py::arg("param_groups"), py::arg("state"), py::arg("grad_scale"),
            py::arg("found_inf"))
       .def_property_readonly("description", &Stepper::description)

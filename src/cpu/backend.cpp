@@ -5,11 +5,13 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <stdexcept>
+#include <thread>
 #include <vector>
 
 #include "blas.hpp"
 #include "elementwise.hpp"
-#include "operands.hpp"
+#include "../operands.hpp"
 
 // libgomp's entry point for `#pragma omp parallel`. Called by name so that every compiler shares the one
 // thread pool that MKL and libtorch use too; a second pool would fight them for the cores.
@@ -21,18 +23,18 @@ int omp_get_thread_num(void);
 namespace aurora {
 namespace {
 
-/// Memory that grows by blocks and is given back in reverse order, never to the system.
-class Arena {
+/// Memory that grows by blocks and is never given back to the system.
+class Arena final : public ScratchMemory {
  public:
   static constexpr Index kAlignment = 64;
 
   Arena() { marks_.reserve(64); }  // deeper than frames nest
 
-  std::byte* take(Index bytes) {
+  void* take(Index bytes) override {
     const Index size = (bytes + kAlignment - 1) / kAlignment * kAlignment;
     while (now_.block < blocks_.size() && now_.used + size > blocks_[now_.block].size)
       ++now_.block, now_.used = 0;
-    if (now_.block == blocks_.size()) blocks_.emplace_back(std::max(size, 2 * total()));
+    if (now_.block == blocks_.size()) blocks_.emplace_back(std::max(size, 2 * own_bytes()));
     std::byte* start = blocks_[now_.block].data.get() + now_.used;
     now_.used += size;
     now_.in_use += size;
@@ -40,13 +42,20 @@ class Arena {
     return start;
   }
 
-  Index mark() {
+  Index mark() override {
+    // Whoever takes the first mark has the backend until that is released.
+    std::thread::id nobody;
+    if (user_ != std::this_thread::get_id() &&
+        !user_.compare_exchange_strong(nobody, std::this_thread::get_id())) {
+      throw std::logic_error("[aurora::Backend] A second thread uses this backend; each needs one of its own");
+    }
     marks_.push_back(now_);
     return static_cast<Index>(marks_.size()) - 1;
   }
-  void release(Index mark) {
+  void release(Index mark) noexcept override {
     now_ = marks_[static_cast<std::size_t>(mark)];
     marks_.resize(static_cast<std::size_t>(mark));
+    if (marks_.empty()) user_ = std::thread::id();
   }
 
   /// The most bytes that were ever in use together.
@@ -59,11 +68,17 @@ class Arena {
     if (!fits) blocks_.emplace_back(size);
   }
 
-  Index total() const {
+  Index own_bytes() const {
     Index sum = 0;
     for (const auto& block : blocks_) sum += block.size;
     return sum;
   }
+  Index bytes() const override {
+    Index sum = own_bytes();
+    for (const Arena* worker : workers_) sum += worker->bytes();
+    return sum;
+  }
+  void count_too(const Arena& worker) { workers_.push_back(&worker); }
 
  private:
   struct AlignedDelete {
@@ -86,20 +101,22 @@ class Arena {
   std::vector<Position> marks_;
   Position now_;
   Index peak_ = 0;
+  std::vector<const Arena*> workers_;  // whose bytes are counted here
+  std::atomic<std::thread::id> user_;
 };
 
 /// A view as BLAS sees it.
-struct Operand {
+struct BlasView {
   blas::Order order;
   Index leading;
 };
 
-Operand operand(const ConstMatrixView& view) {
+BlasView blas_view(const ConstMatrixView& view) {
   if (layout_of(view) == Layout::row_major) return {blas::Order::row, std::max(view.row_stride, view.cols)};
   return {blas::Order::column, std::max(view.cols == 1 ? view.rows : view.col_stride, view.rows)};
 }
 
-blas::Op op_for(const Operand& a, const Operand& result) {
+blas::Op op_for(const BlasView& a, const BlasView& result) {
   return a.order == result.order ? blas::Op::none : blas::Op::transpose;
 }
 
@@ -119,33 +136,19 @@ T* elements(const MatrixView& view, Index b) {
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(int threads) { set_threads(threads); }
+  explicit CpuBackend(int threads) : threads_(threads) {
+    if (threads < 1) fail("make_cpu_backend", "At least one thread is needed: ", threads);
+    blas::set_threads(1);
+    for (int i = 0; threads > 1 && i < threads; ++i) workers_.push_back(std::make_unique<CpuBackend>(1));
+    for (const auto& worker : workers_) memory_.count_too(worker->memory_);
+  }
 
   std::string description() const override {
     return "cpu: " + blas_description() + ", " + std::to_string(threads_) +
            (threads_ == 1 ? " thread" : " threads");
   }
-
-  void set_threads(int threads) override {
-    if (threads < 1) fail("CpuBackend::set_threads", "At least one thread is needed: ", threads);
-    if (threads > 1) {
-      while (workers_.size() < static_cast<std::size_t>(threads))
-        workers_.push_back(std::make_unique<CpuBackend>(1));
-    }
-    threads_ = threads;
-  }
-  int threads() const override { return threads_; }
-
-  MatrixView scratch(Index rows, Index cols, Index batch, DType dtype, Layout layout) override {
-    void* data = arena_.take(rows * cols * batch * byte_size(dtype));
-    const bool by_rows = layout == Layout::row_major;
-    return {data, rows, cols, by_rows ? cols : 1, by_rows ? 1 : rows, batch, rows * cols, dtype};
-  }
-  Index scratch_bytes() const override {
-    Index sum = arena_.total();
-    for (const auto& worker : workers_) sum += worker->scratch_bytes();
-    return sum;
-  }
+  Device device() const override { return Device::cpu; }
+  ScratchMemory& memory() override { return memory_; }
 
   void axpby(double alpha, ConstMatrixView x, double beta, MatrixView y) override {
     require_same_shape("axpby", x, y);
@@ -161,71 +164,17 @@ class CpuBackend final : public Backend {
     require_vector("row_dots", x, d);
     cpu::row_dots(x, y, d);
   }
-  void power_scales(ConstMatrixView h, double target, double exponent, double cut, MatrixView d) override {
-    require_vector("power_scales", h, h);
-    require_vector("power_scales", h, d);
-    cpu::power_scales(h, target, exponent, cut, d);
-  }
-  void odds_step(ConstMatrixView h, MatrixView d) override {
-    require_vector("odds_step", h, h);
-    require_vector("odds_step", h, d);
-    cpu::odds_step(h, d);
-  }
-  void tyler_step(ConstMatrixView h, MatrixView d) override {
-    require_vector("tyler_step", h, h);
-    require_vector("tyler_step", h, d);
-    cpu::tyler_step(h, d);
-  }
-  void spread(ConstMatrixView h, ConstMatrixView d, MatrixView s) override {
-    require_vector("spread", h, h);
-    require_vector("spread", h, d);
-    require_scalars("spread", h, s);
-    cpu::spread(h, d, s);
-  }
-  void select_less(ConstMatrixView a, ConstMatrixView b, ConstMatrixView x, MatrixView y) override {
-    require_same_shape("select_less", x, y);
-    require_scalars("select_less", x, a);
-    require_scalars("select_less", x, b);
-    cpu::select_less(a, b, x, y);
-  }
-  void adopt_scales(ConstMatrixView e, MatrixView d) override {
-    require_vector("adopt_scales", e, e);
-    require_vector("adopt_scales", e, d);
-    cpu::adopt_scales(e, d);
-  }
-  void resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView p,
-                      MatrixView q) override {
-    require_resolvent("resolvent_sums", y, s, lam);
-    require_vector("resolvent_sums", y, p);
-    require_vector("resolvent_sums", y, q);
-    cpu::resolvent_sums(y, s, lam, p, q);
-  }
-  void resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView w) override {
-    require_resolvent("resolvent", y, s, lam);
-    require_same_shape("resolvent", y, w);
-    cpu::resolvent(y, s, lam, w);
-  }
-  void resolvent_newton(ConstMatrixView p, ConstMatrixView q, double target, double floor,
-                        MatrixView x) override {
-    require_vector("resolvent_newton", p, q);
-    require_vector("resolvent_newton", p, x);
-    cpu::resolvent_newton(p, q, target, floor, x);
-  }
-  void blend(std::span<const ConstMatrixView> gradients, double momentum, bool nesterov,
-             std::span<const MatrixView> momentum_buffers, MatrixView blended) override {
-    for (std::size_t i = 0; i < gradients.size(); ++i) {
-      const MatrixView result = matrix_of(blended, static_cast<Index>(i));
-      require_same_shape("blend", gradients[i], result);
-      require_same_shape("blend", momentum_buffers[i], result);
-      require(momentum_buffers[i].dtype == result.dtype && is_wide(result.dtype), "blend",
-              "Types differ: ", momentum_buffers[i], result);
-      cpu::blend(gradients[i], momentum, nesterov, momentum_buffers[i], result);
-    }
-  }
   void fill(double value, MatrixView y) override { cpu::fill(value, y); }
   void normalize(ConstMatrixView x, MatrixView y) override {
     require_same_shape("normalize", x, y);
     cpu::normalize(x, y);
+  }
+  using Backend::apply;
+  void apply(const Formula& formula, std::span<const Operand> inputs, std::span<const Result> outputs,
+             const Gate& gate) override {
+    if (gate.flag.data != nullptr ? number_in(*this, gate.flag) != 0 : gate.open) {
+      cpu::apply(formula, inputs, outputs);
+    }
   }
 
   void multiply(double alpha, ConstMatrixView a, ConstMatrixView b, double beta, MatrixView c) override {
@@ -233,8 +182,7 @@ class CpuBackend final : public Backend {
     require(c.rows == a.rows && c.cols == b.cols && c.batch == a.batch, "multiply",
             "Result shape differs: ", a, c);
     require(a.dtype == b.dtype && a.dtype == c.dtype && is_wide(a.dtype), "multiply", "Types differ: ", a, c);
-    use_threads();
-    const Operand A = operand(a), B = operand(b), C = operand(c);
+    const BlasView A = blas_view(a), B = blas_view(b), C = blas_view(c);
     visit_float(c.dtype, [&]<class T>(T) {
       for (Index i = 0; i < c.batch; ++i) {
         blas::gemm<T>(C.order, op_for(A, C), op_for(B, C), c.rows, c.cols, a.cols, static_cast<T>(alpha),
@@ -247,8 +195,7 @@ class CpuBackend final : public Backend {
   void gram(ConstMatrixView x, MatrixView s) override {
     require(s.rows == x.cols && s.cols == x.cols && s.batch == x.batch, "gram", "Shapes do not fit: ", x, s);
     require(s.dtype == x.dtype && is_wide(s.dtype), "gram", "Types differ: ", x, s);
-    use_threads();
-    const Operand X = operand(x), S = operand(s);
+    const BlasView X = blas_view(x), S = blas_view(s);
     const blas::Op op = X.order == S.order ? blas::Op::transpose : blas::Op::none;
     visit_float(s.dtype, [&]<class T>(T) {
       for (Index i = 0; i < s.batch; ++i) {
@@ -263,10 +210,9 @@ class CpuBackend final : public Backend {
     require(s.rows == s.cols && s.batch == 1 && is_wide(s.dtype), "cholesky",
             "One square matrix is needed: ", s, s);
     require_column_major("cholesky", s);
-    use_threads();
     double ratio = 0;
     visit_float(s.dtype, [&]<class T>(T) {
-      const Index ld = operand(s).leading;
+      const Index ld = blas_view(s).leading;
       T* r = elements<T>(s, 0);
       if (blas::potrf<T>(s.rows, r, ld) != 0) return;
       T smallest = r[0], largest_value = r[0];
@@ -284,9 +230,8 @@ class CpuBackend final : public Backend {
   void divide_by_upper(ConstMatrixView r, MatrixView x) override {
     const bool turned = r.row_stride != 1;
     require_triangular("divide_by_upper", turned ? transposed(r) : r, x);
-    use_threads();
     const blas::Op op = turned ? blas::Op::transpose : blas::Op::none;
-    const Operand R = operand(turned ? transposed(r) : r), X = operand(x);
+    const BlasView R = blas_view(turned ? transposed(r) : r), X = blas_view(x);
     visit_float(x.dtype, [&]<class T>(T) {
       for (Index i = 0; i < x.batch; ++i) {
         blas::trsm<T>(X.order, op, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i),
@@ -297,8 +242,7 @@ class CpuBackend final : public Backend {
 
   void multiply_by_upper(ConstMatrixView r, MatrixView x) override {
     require_triangular("multiply_by_upper", r, x);
-    use_threads();
-    const Operand R = operand(r), X = operand(x);
+    const BlasView R = blas_view(r), X = blas_view(x);
     visit_float(x.dtype, [&]<class T>(T) {
       for (Index i = 0; i < x.batch; ++i) {
         blas::trmm<T>(X.order, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i), X.leading);
@@ -309,11 +253,10 @@ class CpuBackend final : public Backend {
   void upper_row_gram(ConstMatrixView r, MatrixView s) override {
     require_triangular("upper_row_gram", r, s);
     require_column_major("upper_row_gram", s);
-    use_threads();
     cpu::axpby(1.0, r, 0.0, s);
     visit_float(s.dtype, [&]<class T>(T) {
       for (Index i = 0; i < s.batch; ++i) {
-        converged("upper_row_gram", s, blas::lauum<T>(s.rows, elements<T>(s, i), operand(s).leading));
+        converged("upper_row_gram", s, blas::lauum<T>(s.rows, elements<T>(s, i), blas_view(s).leading));
       }
     });
     cpu::mirror_upper(s);
@@ -323,12 +266,11 @@ class CpuBackend final : public Backend {
     require_vector("symmetric_eigen", s, w);
     require(s.rows == s.cols && s.dtype == w.dtype, "symmetric_eigen", "A square matrix is needed: ", s, w);
     require_column_major("symmetric_eigen", s);
-    use_threads();
     const ScratchFrame frame(*this);
     const Index n = s.rows, work_size = 1 + 6 * n + 2 * n * n, iwork_size = 3 + 5 * n;
-    auto* iwork = reinterpret_cast<blas::Int*>(arena_.take(iwork_size * Index{sizeof(blas::Int)}));
+    auto* iwork = reinterpret_cast<blas::Int*>(memory_.take(iwork_size * Index{sizeof(blas::Int)}));
     visit_float(s.dtype, [&]<class T>(T) {
-      auto* work = reinterpret_cast<T*>(arena_.take(work_size * Index{sizeof(T)}));
+      auto* work = reinterpret_cast<T*>(memory_.take(work_size * Index{sizeof(T)}));
       for (Index i = 0; i < s.batch; ++i) {
         converged(
             "symmetric_eigen", s,
@@ -346,16 +288,15 @@ class CpuBackend final : public Backend {
             s);
     require_column_major("svd", x);
     require_column_major("svd", u);
-    use_threads();
     const ScratchFrame frame(*this);
-    auto* iwork = reinterpret_cast<blas::Int*>(arena_.take(8 * n * Index{sizeof(blas::Int)}));
+    auto* iwork = reinterpret_cast<blas::Int*>(memory_.take(8 * n * Index{sizeof(blas::Int)}));
     visit_float(x.dtype, [&]<class T>(T) {
-      const Index ld = operand(x).leading, ldu = operand(u).leading, ldv = std::max(n, v.row_stride);
+      const Index ld = blas_view(x).leading, ldu = blas_view(u).leading, ldv = std::max(n, v.row_stride);
       T wanted = 0;
       blas::gesdd<T>(m, n, elements<T>(x, 0), ld, elements<T>(s, 0), elements<T>(u, 0), ldu,
                      elements<T>(v, 0), ldv, &wanted, -1, iwork);
       const auto work_size = static_cast<Index>(wanted);
-      auto* work = reinterpret_cast<T*>(arena_.take(work_size * Index{sizeof(T)}));
+      auto* work = reinterpret_cast<T*>(memory_.take(work_size * Index{sizeof(T)}));
       for (Index i = 0; i < x.batch; ++i) {
         converged("svd", x,
                   blas::gesdd<T>(m, n, elements<T>(x, i), ld, elements<T>(s, i), elements<T>(u, i), ldu,
@@ -364,29 +305,16 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg, MatrixView exp_avg_sq,
-            MatrixView weight) override {
-    require_adam(gradient, exp_avg, exp_avg_sq, weight);
-    cpu::adam(scalars, gradient, exp_avg, exp_avg_sq, weight);
-  }
-  bool all_finite(ConstMatrixView x) override {
-    constexpr Index kElements = Index{1} << 18;  // worth a thread
-    // Parts are ranges of rows, of columns where those lie side by side, or of the elements of a vector.
-    if ((layout_of(x) == Layout::column_major) != (std::min(x.rows, x.cols) == 1)) x = transposed(x);
-    const Index count = std::min<Index>(threads_, x.rows * x.cols * x.batch / kElements);
-    if (count < 2) return cpu::all_finite(x);
+  void all_finite(std::span<const ConstMatrixView> matrices, DType as, MatrixView flag) override {
     std::atomic<bool> finite = true;
-    for_each_part(count, [&](Backend&, Index begin, Index end) {
-      const Index first = begin * x.rows / count;
-      ConstMatrixView part = x;
-      part.data = static_cast<const std::byte*>(x.data) + first * x.row_stride * byte_size(x.dtype);
-      part.rows = end * x.rows / count - first;
-      if (!cpu::all_finite(part)) finite = false;
+    const auto count = static_cast<Index>(matrices.size());
+    for_each_part({&count, 1}, [&](Backend&, std::size_t, Index begin, Index end) {
+      for (Index i = begin; i < end && finite; ++i) {
+        if (!cpu::all_finite(matrices[static_cast<std::size_t>(i)], as)) finite = false;
+      }
     });
-    return finite;
+    if (!finite) cpu::fill(0.0, flag);
   }
-  double largest(ConstMatrixView x) override { return cpu::largest(x); }
-  double smallest(ConstMatrixView x) override { return cpu::smallest(x); }
   void download(ConstMatrixView x, std::span<double> values) override {
     if (static_cast<Index>(values.size()) != x.rows * x.cols * x.batch) {
       fail("download", "Sizes differ: ", shape_text(x), " vs ", values.size());
@@ -395,53 +323,65 @@ class CpuBackend final : public Backend {
   }
 
  protected:
-  void run_parts(Index count, void* work, PartFunction function) override {
-    if (threads_ == 1 || count < threads_) {
-      for (Index i = 0; i < count; ++i) function(work, *this, i, i + 1);
-      return;
-    }
+  void run_parts(std::span<const Index> sizes, void* work, PartFunction function) override {
     struct Team {
       CpuBackend* self;
+      std::span<const Index> sizes;
       void* work;
       PartFunction function;
-      Index count;
-      std::atomic<Index> next = 0;
       std::mutex mutex = {};
+      std::size_t group = 0;  // of the next part
+      Index index = 0;
       std::exception_ptr error = {};
-    } team{this, work, function, count};
-    const auto member = [](void* data) {
-      auto& shared = *static_cast<Team*>(data);
-      CpuBackend& worker = *shared.self->workers_[static_cast<std::size_t>(omp_get_thread_num())];
-      for (Index i = shared.next++; i < shared.count; i = shared.next++) {
-        try {
-          shared.function(shared.work, worker, i, i + 1);
-        } catch (...) {
-          const std::lock_guard lock(shared.mutex);
-          if (!shared.error) shared.error = std::current_exception();
+
+      /// Takes the next part; false when there is none.
+      bool next(std::size_t& of_group, Index& i) {
+        const std::lock_guard lock(mutex);
+        while (group < sizes.size() && index == sizes[group]) ++group, index = 0;
+        if (group == sizes.size()) return false;
+        of_group = group, i = index++;
+        return true;
+      }
+      void run(CpuBackend& worker) {
+        blas::set_threads(1);
+        std::size_t of_group = 0;
+        for (Index i = 0; next(of_group, i);) {
+          try {
+            function(work, worker, of_group, i, i + 1);
+          } catch (...) {
+            const std::lock_guard lock(mutex);
+            if (!error) error = std::current_exception();
+          }
         }
       }
-    };
-    GOMP_parallel(member, &team, static_cast<unsigned>(threads_), 0);
-    // A thread that came too late for a matrix this time may come in time the next: it gets its memory now.
-    Index most = 0;
-    for (const auto& worker : workers_) most = std::max(most, worker->arena_.peak());
-    for (const auto& worker : workers_) worker->arena_.expect(most);
+    } team{this, sizes, work, function};
+    Index count = 0;
+    for (const Index size : sizes) count += size;
+    if (workers_.empty() || count < 2) {
+      team.run(*this);
+    } else {
+      const auto member = [](void* data) {
+        auto& shared = *static_cast<Team*>(data);
+        shared.run(*shared.self->workers_[static_cast<std::size_t>(omp_get_thread_num())]);
+      };
+      GOMP_parallel(member, &team, static_cast<unsigned>(std::min<Index>(threads_, count)), 0);
+      // A thread that came too late for a matrix this time may come in time the next: it gets its memory now.
+      Index most = 0;
+      for (const auto& worker : workers_) most = std::max(most, worker->memory_.peak());
+      for (const auto& worker : workers_) worker->memory_.expect(most);
+    }
     if (team.error) std::rethrow_exception(team.error);
   }
-  Index scratch_mark() override { return arena_.mark(); }
-  void scratch_release(Index mark) override { arena_.release(mark); }
 
  private:
-  void use_threads() const { blas::set_threads(threads_); }
-
   static void converged(std::string_view where, const ConstMatrixView& x, blas::Int info) {
     if (info == 0) return;
     throw std::runtime_error("[aurora::" + std::string(where) + "] LAPACK did not converge: " +
                              shape_text(x) + ", info " + std::to_string(info));
   }
 
-  int threads_ = 1;
-  Arena arena_;
+  int threads_;
+  Arena memory_;
   std::vector<std::unique_ptr<CpuBackend>> workers_;  // one per thread, each on one thread
 };
 

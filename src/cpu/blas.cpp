@@ -11,7 +11,7 @@
 #include <string_view>
 #include <type_traits>
 
-#include "error.hpp"
+#include "../error.hpp"
 
 namespace aurora::blas {
 namespace {

@@ -4,17 +4,17 @@
 #include <limits>
 #include <vector>
 
+#include "../formulas.hpp"
 #include "../operands.hpp"
 #include "aurora/torch/backend.hpp"
+#include "numbers.hpp"
 
 namespace aurora {
 namespace {
 
 using at::Tensor;
 
-constexpr double kAlone = 1 - 1e-6;  // leverage of a row alone on its direction
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kLeastOdds = 1e-2;  // of an odds step; see Backend::odds_step
 
 at::ScalarType scalar_type(DType dtype) {
   switch (dtype) {
@@ -30,51 +30,45 @@ at::ScalarType scalar_type(DType dtype) {
   return at::kFloat;
 }
 
-/// The largest element of each matrix, [batch, 1, 1].
-Tensor largest_of(const Tensor& x) { return x.amax({1, 2}, /*keepdim=*/true); }
-
-/// Rows that take part in balancing.
-Tensor part_of(const Tensor& h, const Tensor& d) {
-  return at::logical_and(at::logical_and(d > 0, h > 0), h < kAlone);
-}
-
-/// Mean over the rows of `part`, [batch, 1, 1]; NaN where there are none.
-Tensor mean_over(const Tensor& part, const Tensor& x) {
-  return at::where(part, x, 0.0).sum(1, true) / part.sum(1, true);
-}
-
-class BackendOnTensors final : public AtenBackend {
+/// Blocks of torch's allocator, which keeps what is given back.
+class TensorMemory final : public ScratchMemory {
  public:
-  BackendOnTensors(at::Device device, bool asynchronous)
-      : device_(at::empty({1}, at::TensorOptions(device).dtype(at::kDouble)).device()),
-        asynchronous_(asynchronous) {}
-
-  std::string description() const override { return "aten: " + device_.str(); }
-  bool asynchronous() const override { return asynchronous_; }
-  DType product_type() const override { return asynchronous_ ? DType::f16 : DType::f32; }
-  void set_threads(int threads) override {
-    if (threads < 1) fail("AtenBackend::set_threads", "At least one thread is needed: ", threads);
-    threads_ = threads;
+  explicit TensorMemory(at::Device device) : device_(device) {}
+  void* take(Index bytes) override {
+    live_.push_back(at::empty({bytes}, at::TensorOptions(device_).dtype(at::kByte)));
+    return live_.back().mutable_data_ptr();
   }
-  int threads() const override { return threads_; }
-
-  MatrixView scratch(Index rows, Index cols, Index batch, DType dtype, Layout layout) override {
-    live_.push_back(at::empty({batch, rows, cols}, at::TensorOptions(device_).dtype(scalar_type(dtype))));
-    const bool by_rows = layout == Layout::row_major;
-    return {live_.back().mutable_data_ptr(),
-            rows,
-            cols,
-            by_rows ? cols : 1,
-            by_rows ? 1 : rows,
-            batch,
-            rows * cols,
-            dtype};
-  }
-  Index scratch_bytes() const override {
+  Index mark() override { return static_cast<Index>(live_.size()); }
+  void release(Index mark) noexcept override { live_.resize(static_cast<std::size_t>(mark)); }
+  Index bytes() const override {
     Index sum = 0;
-    for (const Tensor& tensor : live_) sum += static_cast<Index>(tensor.nbytes());
+    for (const auto& block : live_) sum += static_cast<Index>(block.nbytes());
     return sum;
   }
+
+ private:
+  at::Device device_;
+  std::vector<Tensor> live_;
+};
+
+/// formula(arguments) as a list of tensors.
+template <class F, std::size_t... I>
+std::vector<Tensor> results_of(const F& formula, const std::vector<Tensor>& arguments,
+                               std::index_sequence<I...>) {
+  std::vector<Tensor> results;
+  for (const auto& result : formula(tensors::Numbers(arguments[I])...)) {
+    results.push_back(F::kSums ? result.tensor().to(at::kDouble).sum(2, true) : result.tensor());
+  }
+  return results;
+}
+
+class AtenBackend final : public Backend {
+ public:
+  explicit AtenBackend(at::Device device) : device_(device), memory_(device) {}
+
+  std::string description() const override { return "aten: " + device_.str(); }
+  Device device() const override { return device_.is_cpu() ? Device::cpu : Device::accelerator; }
+  ScratchMemory& memory() override { return memory_; }
 
   void axpby(double alpha, ConstMatrixView x, double beta, MatrixView y) override {
     require_same_shape("axpby", x, y);
@@ -109,111 +103,6 @@ class BackendOnTensors final : public AtenBackend {
     tensor(d).copy_((tensor(x).to(at::kDouble) * tensor(y).to(at::kDouble)).sum(2, true));
   }
 
-  void power_scales(ConstMatrixView h, double target, double exponent, double cut, MatrixView d) override {
-    require_vector("power_scales", h, h);
-    require_vector("power_scales", h, d);
-    const Tensor values = tensor(h).to(at::kDouble);
-    const Tensor floor = (largest_of(values) * cut).clamp_min(0);
-    tensor(d).copy_(at::where(values > floor, (target / values).pow(exponent), 0.0));
-  }
-
-  void odds_step(ConstMatrixView h, MatrixView d) override {
-    balance_step("odds_step", h, d, [](const Tensor& leverage, const Tensor& r) {
-      return (r / (1 - r) * (1 - leverage) / leverage).sqrt().clamp_min(kLeastOdds);
-    });
-  }
-  void tyler_step(ConstMatrixView h, MatrixView d) override {
-    balance_step("tyler_step", h, d,
-                 [](const Tensor& leverage, const Tensor& r) { return (r / leverage).sqrt(); });
-  }
-
-  void spread(ConstMatrixView h, ConstMatrixView d, MatrixView s) override {
-    require_vector("spread", h, h);
-    require_vector("spread", h, d);
-    require_scalars("spread", h, s);
-    const Tensor leverage = tensor(h).to(at::kDouble), part = part_of(leverage, tensor(d).to(at::kDouble));
-    const Tensor mean = mean_over(part, leverage.sqrt());
-    const Tensor variance = (mean_over(part, leverage) - mean * mean).clamp_min(0);
-    tensor(s).copy_(at::where(part.any(1, true), variance.sqrt() / mean, 0.0));
-  }
-  void select_less(ConstMatrixView a, ConstMatrixView b, ConstMatrixView x, MatrixView y) override {
-    require_same_shape("select_less", x, y);
-    require_scalars("select_less", x, a);
-    require_scalars("select_less", x, b);
-    Tensor to = tensor(y);
-    to.copy_(at::where(tensor(a) < tensor(b), tensor(x), to));
-  }
-
-  void blend(std::span<const ConstMatrixView> gradients, double momentum, bool nesterov,
-             std::span<const MatrixView> momentum_buffers, MatrixView blended) override {
-    const std::vector<Tensor> buffers = tensors(momentum_buffers);
-    const Tensor gradient = if_applied(at::stack(tensors(gradients)).to(scalar_type(blended.dtype)));
-    at::_foreach_mul_(buffers, factor_if_applied(momentum, gradient));
-    at::_foreach_add_(buffers, gradient.unbind(), 1 - momentum);
-    Tensor to = tensor(blended).copy_(at::stack(buffers));
-    if (nesterov) to.mul_(momentum).add_(gradient, 1 - momentum);
-  }
-
-  void keep(ConstMatrixView batch, std::span<const MatrixView> to) override {
-    const std::vector<Tensor> kept = tensors(to);
-    Tensor values = tensor(batch);
-    if (applied_.defined()) values = at::where(applied_, values, at::stack(kept));
-    at::_foreach_copy_(kept, values.unbind());
-  }
-
-  void apply(ConstMatrixView directions, double lr, double weight_decay, double scale,
-             std::span<const MatrixView> weights) override {
-    const std::vector<Tensor> to = tensors(weights);
-    const Tensor addend = if_applied(tensor(directions) * (-lr * scale));
-    const Tensor shrink = factor_if_applied(1 - lr * weight_decay, addend);
-    const auto like_directions = [&](const MatrixView& weight) { return weight.dtype == directions.dtype; };
-    if (std::ranges::all_of(weights, like_directions)) {
-      at::_foreach_mul_(to, shrink);
-      at::_foreach_add_(to, addend.unbind());
-    } else {  // rounded once
-      const Tensor moved = at::stack(to).to(addend.scalar_type()).mul_(shrink).add_(addend);
-      at::_foreach_copy_(to, moved.unbind());
-    }
-  }
-  void apply_only_if(Tensor applied) override { applied_ = std::move(applied); }
-
-  void adopt_scales(ConstMatrixView e, MatrixView d) override {
-    require_vector("adopt_scales", e, e);
-    require_vector("adopt_scales", e, d);
-    constexpr double kFactor = 1000;
-    const Tensor inverse = tensor(e).to(at::kDouble), scales = tensor(d).to(at::kDouble);
-    const Tensor both = at::logical_and(scales > 0, inverse > 0);
-    const Tensor logs = mean_over(both, (scales / inverse).log());
-    const Tensor fresh = at::where(both.any(1, true), logs.exp(), 1.0) * inverse;
-    const Tensor close = at::logical_and(scales <= kFactor * fresh, scales * kFactor >= fresh);
-    tensor(d).copy_(at::where(at::logical_and(fresh > 0, close), scales, fresh));
-  }
-
-  void resolvent_sums(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView p,
-                      MatrixView q) override {
-    require_resolvent("resolvent_sums", y, s, lam);
-    require_vector("resolvent_sums", y, p);
-    require_vector("resolvent_sums", y, q);
-    const Tensor inverse = inverse_sums(s, lam), terms = tensor(y).to(at::kDouble) * inverse;
-    const Tensor squares = terms * terms;
-    tensor(p).copy_(squares.sum(2, true));
-    tensor(q).copy_((squares * inverse).sum(2, true));
-  }
-  void resolvent(ConstMatrixView y, ConstMatrixView s, ConstMatrixView lam, MatrixView w) override {
-    require_resolvent("resolvent", y, s, lam);
-    require_same_shape("resolvent", y, w);
-    tensor(w).copy_(tensor(y).to(at::kDouble) * inverse_sums(s, lam));
-  }
-  void resolvent_newton(ConstMatrixView p, ConstMatrixView q, double target, double floor,
-                        MatrixView x) override {
-    require_vector("resolvent_newton", p, q);
-    require_vector("resolvent_newton", p, x);
-    const Tensor squares = tensor(p).to(at::kDouble), cubes = tensor(q).to(at::kDouble);
-    const Tensor step = squares / cubes * ((squares / target).sqrt() - 1);
-    Tensor to = tensor(x);
-    to.copy_((to.to(at::kDouble) + at::where(cubes > 0, step, 0.0)).clamp_min(floor));
-  }
-
   void fill(double value, MatrixView y) override { tensor(y).fill_(value); }
 
   void normalize(ConstMatrixView x, MatrixView y) override {
@@ -226,7 +115,7 @@ class BackendOnTensors final : public AtenBackend {
     const Tensor tame = from * at::ldexp(one, -half) * at::ldexp(one, half - exponent);
     // In double on the CPU; a device would copy the matrix for that, and sums in trees are as good.
     const Tensor norm = at::linalg_vector_norm(tame, 2, at::IntArrayRef{1, 2}, true,
-                                               asynchronous_ ? from.scalar_type() : at::kDouble);
+                                               device_.is_cpu() ? at::kDouble : from.scalar_type());
     tensor(y).copy_(at::where(norm == 0, 0.0, tame / norm));
   }
 
@@ -244,7 +133,7 @@ class BackendOnTensors final : public AtenBackend {
     require(s.rows == x.cols && s.cols == x.cols && s.batch == x.batch, "gram", "Shapes do not fit: ", x, s);
     require(s.dtype == x.dtype && s.dtype != DType::bf16, "gram", "Types differ: ", x, s);
     const Tensor from = tensor(x), product = at::bmm(from.mT(), from);
-    tensor(s).copy_(asynchronous_ ? product : product.triu().add_(product.triu(1).mT()));
+    tensor(s).copy_(!device_.is_cpu() ? product : product.triu().add_(product.triu(1).mT()));
   }
 
   double cholesky(MatrixView s) override {
@@ -274,7 +163,7 @@ class BackendOnTensors final : public AtenBackend {
     require_triangular("upper_row_gram", r, s);
     require_column_major("upper_row_gram", s);
     const Tensor upper = tensor(r).triu(), product = at::bmm(upper, upper.mT());
-    tensor(s).copy_(asynchronous_ ? product : product.triu().add_(product.triu(1).mT()));
+    tensor(s).copy_(!device_.is_cpu() ? product : product.triu().add_(product.triu(1).mT()));
   }
 
   void symmetric_eigen(MatrixView s, MatrixView w) override {
@@ -300,21 +189,41 @@ class BackendOnTensors final : public AtenBackend {
     tensor(v).copy_(right.mT());
   }
 
-  void adam(const AdamScalars& scalars, ConstMatrixView gradient, MatrixView exp_avg, MatrixView exp_avg_sq,
-            MatrixView weight) override {
-    require_adam(gradient, exp_avg, exp_avg_sq, weight);
-    Tensor m = tensor(exp_avg), v = tensor(exp_avg_sq), w = tensor(weight);
-    const Tensor g = tensor(gradient).to(m.scalar_type());
-    m.mul_(scalars.beta1).add_(g, 1 - scalars.beta1);
-    v.mul_(scalars.beta2).addcmul_(g, g, 1 - scalars.beta2);
-    const Tensor root = (v / scalars.bias_correction2).sqrt_().add_(scalars.eps);
-    Tensor moved = w.to(m.scalar_type()) * (1 - scalars.lr * scalars.weight_decay);
-    w.copy_(moved.addcdiv_(m, root, -scalars.lr / scalars.bias_correction1));
+  using Backend::apply;
+  void apply(const Formula& formula, std::span<const Operand> inputs, std::span<const Result> outputs,
+             const Gate& gate) override {
+    if (!gate.open) return;
+    const auto is_double = [](const auto& operand) { return operand.at(0).dtype == DType::f64; };
+    const auto type = std::ranges::any_of(inputs, is_double) || std::ranges::any_of(outputs, is_double)
+                          ? at::kDouble
+                          : at::kFloat;
+    std::vector<Tensor> arguments;
+    for (const auto& input : inputs) arguments.push_back(all_of(input).to(type));
+    const std::vector<Tensor> results = std::visit(
+        [&]<class F>(const F& one) {
+          if (arguments.size() != formulas::arity<F>()) {
+            fail("apply", "The formula takes another number of arguments: ", formulas::arity<F>(), ", not ",
+                 arguments.size());
+          }
+          return results_of(one, arguments, std::make_index_sequence<formulas::arity<F>()>{});
+        },
+        formula.of);
+    if (results.size() != outputs.size()) {
+      fail("apply", "The formula has another number of results: ", results.size(), ", not ", outputs.size());
+    }
+    for (std::size_t o = 0; o < outputs.size(); ++o) write(results[o], gate, outputs[o]);
   }
 
-  bool all_finite(ConstMatrixView x) override { return at::isfinite(tensor(x)).all().item<bool>(); }
-  double largest(ConstMatrixView x) override { return tensor(x).max().item<double>(); }
-  double smallest(ConstMatrixView x) override { return tensor(x).min().item<double>(); }
+  void all_finite(std::span<const ConstMatrixView> matrices, DType as, MatrixView flag) override {
+    if (matrices.empty()) return;
+    std::vector<Tensor> list;
+    for (const auto& matrix : matrices) list.push_back(tensor(matrix));
+    const double most = as == DType::f64 ? std::numeric_limits<double>::max()
+                                         : double{std::numeric_limits<float>::max()};
+    std::vector<Tensor> largest;
+    for (const Tensor& norm : at::_foreach_norm(list, kInfinity)) largest.push_back(norm.to(at::kDouble));
+    tensor(flag).mul_(at::le(at::stack(largest), most).all());  // false for NaN
+  }
   void download(ConstMatrixView x, std::span<double> values) override {
     if (static_cast<Index>(values.size()) != x.rows * x.cols * x.batch) {
       fail("download", "Sizes differ: ", shape_text(x), " vs ", values.size());
@@ -324,11 +233,11 @@ class BackendOnTensors final : public AtenBackend {
   }
 
  protected:
-  void run_parts(Index count, void* work, PartFunction function) override {
-    if (count > 0) function(work, *this, 0, count);
+  void run_parts(std::span<const Index> sizes, void* work, PartFunction function) override {
+    for (std::size_t group = 0; group < sizes.size(); ++group) {
+      if (sizes[group] > 0) function(work, *this, group, 0, sizes[group]);
+    }
   }
-  Index scratch_mark() override { return static_cast<Index>(live_.size()); }
-  void scratch_release(Index mark) override { live_.resize(static_cast<std::size_t>(mark)); }
 
  private:
   /// The view as a tensor [batch, rows, cols] of the same memory.
@@ -340,47 +249,46 @@ class BackendOnTensors final : public AtenBackend {
         .make_tensor();
   }
 
-  template <class Factor>
-  void balance_step(std::string_view where, const ConstMatrixView& h, MatrixView d, const Factor& factor) {
-    require_vector(where, h, h);
-    require_vector(where, h, d);
-    const Tensor leverage = tensor(h).to(at::kDouble), scales = tensor(d).to(at::kDouble);
-    const Tensor part = part_of(leverage, scales);
-    tensor(d).copy_(at::where(part, scales * factor(leverage, mean_over(part, leverage)), scales));
-    normalize(d, d);
+  /// All matrices of an operand or result, [count, rows, cols]; a copy where they are many and scattered.
+  template <class Views>
+  Tensor all_of(const Views& views) const {
+    if (views.is_list() && views.size() > 1) return at::stack(each_of(views));
+    return tensor(views.is_list() ? views.at(0) : views.batch());
+  }
+  template <class Views>
+  std::vector<Tensor> each_of(const Views& views) const {
+    std::vector<Tensor> matrices;
+    for (Index b = 0; b < views.size(); ++b) matrices.push_back(tensor(views.at(b)).squeeze(0));
+    return matrices;
   }
 
-  /// 1 / (s_j + lam_i).
-  Tensor inverse_sums(const ConstMatrixView& s, const ConstMatrixView& lam) const {
-    return (tensor(s).mT() + tensor(lam)).reciprocal_();
-  }
-
-  /// x where the step is applied, else zeros.
-  Tensor if_applied(Tensor x) const { return applied_.defined() ? at::where(applied_, x, 0.0) : x; }
-  /// `factor` where the step is applied, else 1, as a scalar of x's type on the device.
-  Tensor factor_if_applied(double factor, const Tensor& x) const {
-    const Tensor scalar = at::scalar_tensor(factor, x.options());
-    return applied_.defined() ? at::where(applied_, scalar, at::ones_like(scalar)) : scalar;
-  }
-
-  template <class View>
-  std::vector<Tensor> tensors(std::span<const View> views) const {
-    std::vector<Tensor> list;
-    for (const auto& view : views) list.push_back(tensor(view).squeeze(0));
-    return list;
+  /// Writes a result where the gate is open; rounded once.
+  void write(Tensor values, const Gate& gate, const Result& result) const {
+    if (gate.flag.data != nullptr) {
+      values = at::where(tensor(gate.flag) != 0, values, all_of(result).to(values.scalar_type()));
+    }
+    if (result.is_list()) {
+      at::_foreach_copy_(each_of(result), values.unbind());
+    } else {
+      tensor(result.batch()).copy_(values);
+    }
   }
 
   at::Device device_;
-  bool asynchronous_;
-  int threads_ = 1;
-  Tensor applied_;
-  std::vector<Tensor> live_;
+  TensorMemory memory_;
 };
 
 }  // namespace
 
-std::unique_ptr<AtenBackend> make_aten_backend(c10::Device device, const AtenOptions& options) {
-  return std::make_unique<BackendOnTensors>(device, options.asynchronous || !device.is_cpu());
+std::unique_ptr<Backend> make_aten_backend(c10::Device device) {
+  try {
+    // cuda becomes cuda:0
+    return std::make_unique<AtenBackend>(
+        at::empty({1}, at::TensorOptions(device).dtype(at::kDouble)).device());
+  } catch (const c10::Error& error) {
+    fail("make_aten_backend", "This torch cannot use the device ", device, ": ",
+         error.what_without_backtrace());
+  }
 }
 
 }  // namespace aurora

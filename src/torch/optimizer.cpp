@@ -18,7 +18,7 @@ namespace {
 using at::Tensor;
 using torch::optim::OptimizerParamGroup;
 
-bool is_adamw(const OptimizerOptions& rule) { return std::holds_alternative<AdamWOptions>(rule); }
+bool is_adamw(const Rule& rule) { return std::holds_alternative<AdamWOptions>(rule); }
 
 GroupOptions& options_of(OptimizerParamGroup& group) {
   auto* options = dynamic_cast<GroupOptions*>(&group.options());
@@ -105,7 +105,7 @@ void GroupOptions::serialize(torch::serialize::InputArchive& archive) {
   archive.read("hyperparameters", values);
   archive.read("dimensions", numbers);
 
-  aurora::OptimizerOptions read_rule = optimizer_options(rule_name.toStringRef());
+  Rule read_rule = rule_of(rule_name.toStringRef());
   for (const auto& value : values.toListRef()) {
     const std::string& text = value.toStringRef();
     const auto equals = text.find('=');
@@ -139,15 +139,10 @@ void GroupOptions::serialize(torch::serialize::InputArchive& archive) {
   dimensions = std::move(read_dimensions);
 }
 
-double GroupOptions::get_lr() const {
-  return std::visit([](const auto& options) { return options.lr; }, rule);
-}
+double GroupOptions::get_lr() const { return lr_of(rule); }
 
 void GroupOptions::set_lr(double lr) {
-  aurora::OptimizerOptions changed = rule;
-  std::visit([lr](auto& options) { options.lr = lr; }, changed);
-  validate(changed);
-  rule = changed;
+  set_hyperparameter_value(rule, "lr", lr);
 }
 
 void ParameterState::serialize(torch::serialize::OutputArchive& archive) const {
@@ -195,7 +190,7 @@ SpectralOptimizer::SpectralOptimizer(const std::vector<OptimizerParamGroup>& gro
   for (const auto& group : groups) add_param_group(group);
 }
 
-SpectralOptimizer::SpectralOptimizer(const torch::nn::Module& module, OptimizerOptions rule,
+SpectralOptimizer::SpectralOptimizer(const torch::nn::Module& module, Rule rule,
                                      AdamWOptions adamw, std::span<const RoutePattern> patterns)
     : SpectralOptimizer({}, std::make_unique<GroupOptions>(rule)) {
   auto [parameters, routing] = routed(module, patterns);
@@ -255,15 +250,12 @@ Tensor SpectralOptimizer::step(LossClosure closure) {
     }
   }
 
-  const Look look = look_at_gradients(impl_->backends, due);
-  impl_->skipped.count(look);
-  if (!look.finite) return loss;
-  for (auto& [place, gradient, state, direction] : due) {
-    state = &state_at(state_, place);
-    if (impl_->keep_directions && !is_adamw(place.options.rule))
-      direction = impl_->direction_of(place.parameter);
-  }
-  step_groups(impl_->backends, look, due);
+  step_all(impl_->backends, impl_->skipped, look_at_gradients(impl_->backends, due), due, [&](std::size_t i) {
+    if (impl_->keep_directions && !is_adamw(due[i].place.options.rule)) {
+      due[i].direction = impl_->direction_of(due[i].place.parameter);
+    }
+    return &state_at(state_, due[i].place);
+  });
   return loss;
 }
 

@@ -15,7 +15,7 @@ namespace {
 
 using at::Tensor;
 
-bool is_adamw(const OptimizerOptions& rule) { return std::holds_alternative<AdamWOptions>(rule); }
+bool is_adamw(const Rule& rule) { return std::holds_alternative<AdamWOptions>(rule); }
 
 bool has_type(const Tensor& tensor) {
   const auto type = tensor.scalar_type();
@@ -68,7 +68,7 @@ MatrixView flat(const Tensor& tensor) {
 }
 
 /// The vectors of a row state, one for each of the parameter's matrices.
-std::vector<MatrixView> row_views(const OptimizerOptions& rule, const Tensor& row_state,
+std::vector<MatrixView> row_views(const Rule& rule, const Tensor& row_state,
                                   std::span<const MatrixView> weights) {
   std::vector<MatrixView> views;
   auto* data = static_cast<std::byte*>(row_state.mutable_data_ptr());
@@ -105,59 +105,68 @@ void complete_like_parameter(const Place& place, std::string_view key, Tensor& s
   if (!fits(state, place.parameter)) complete(place, key, state_like(place.parameter), state);
 }
 
-/// Matrices of one shape, stepped together.
-struct MatrixBatch {
+/// The tensors of matrix parameters, as the core sees them.
+struct Matrices {
   std::vector<ConstMatrixView> gradients;
-  std::vector<MatrixView> momentum_buffers, row_states, weights, directions;
+  std::vector<MatrixView> momentum_buffers, weights, row_states, directions;
 };
 
-/// Parameters that have seen equally many steps.
-struct AdamWBatch {
-  std::vector<ConstMatrixView> gradients;
-  std::vector<MatrixView> exp_avgs, exp_avg_sqs, weights;
-};
-
-void step_group(Backend& backend, const AdamWOptions& options, std::span<const Due> due) {
-  std::map<std::int64_t, AdamWBatch> batches;
+Matrices matrices_of(std::span<const Due> due) {
+  Matrices all;
+  const auto append = [](std::vector<MatrixView>& to, std::vector<MatrixView> views) {
+    to.insert(to.end(), views.begin(), views.end());
+  };
   for (const auto& [place, gradient, state, direction] : due) {
-    AdamWBatch& batch = batches[state->step];
+    const Dimensions dimensions = dimensions_at(place);
+    const auto weights = matrices(place.parameter, dimensions);
+    const auto gradients = matrices(gradient, dimensions);
+    all.gradients.insert(all.gradients.end(), gradients.begin(), gradients.end());
+    append(all.momentum_buffers, matrices(state->momentum_buffer, dimensions));
+    if (state->row_state.defined()) {
+      append(all.row_states, row_views(place.options.rule, state->row_state, weights));
+    }
+    if (direction.defined()) append(all.directions, matrices(direction, dimensions));
+    append(all.weights, weights);
+  }
+  return all;
+}
+
+/// A gate of the core, its flag a number on the device. `flag` keeps that alive.
+Gate core_gate(const StepGate& gate, Tensor& flag) {
+  if (!gate.on_device.defined()) return {.open = gate.open};
+  flag = gate.on_device.to(at::kFloat).reshape({1, 1});
+  return {.open = true,
+          .flag = {.data = flag.const_data_ptr(), .rows = 1, .cols = 1, .row_stride = 1, .dtype = DType::f32}};
+}
+
+void step_adamw(Backend& backend, const AdamWOptions& options, std::span<const Due> due) {
+  struct Batch {
+    std::vector<ConstMatrixView> gradients;
+    std::vector<MatrixView> exp_avgs, exp_avg_sqs, weights;
+  };
+  std::map<std::int64_t, Batch> batches;  // by the number of steps seen
+  for (const auto& [place, gradient, state, direction] : due) {
+    Batch& batch = batches[state->step];
     batch.gradients.push_back(flat(gradient));
     batch.exp_avgs.push_back(flat(state->exp_avg));
     batch.exp_avg_sqs.push_back(flat(state->exp_avg_sq));
     batch.weights.push_back(flat(place.parameter));
   }
   for (const auto& [steps, batch] : batches) {
-    adamw_update(backend, options, steps,
-                 {batch.gradients, batch.exp_avgs, batch.exp_avg_sqs, batch.weights});
+    adamw_step(backend, Gate{}, options, steps,
+               {batch.gradients, batch.exp_avgs, batch.exp_avg_sqs, batch.weights});
   }
 }
 
-template <MatrixOptions Options>
-void step_group(Backend& backend, const Options& options, std::span<const Due> due) {
-  std::map<std::tuple<Index, Index, DType>, MatrixBatch> batches;
-  for (const auto& [place, gradient, state, kept_direction] : due) {
-    const Dimensions dimensions = dimensions_at(place);
-    const auto weights = matrices(place.parameter, dimensions);
-    const auto gradients = matrices(gradient, dimensions);
-    const auto momentum_buffers = matrices(state->momentum_buffer, dimensions);
-    std::vector<MatrixView> row_states, directions;
-    if (state->row_state.defined()) row_states = row_views(place.options.rule, state->row_state, weights);
-    if (kept_direction.defined()) directions = matrices(kept_direction, dimensions);
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-      MatrixBatch& batch = batches[{weights[i].rows, weights[i].cols, momentum_buffers[i].dtype}];
-      batch.weights.push_back(weights[i]);
-      batch.gradients.push_back(gradients[i]);
-      batch.momentum_buffers.push_back(momentum_buffers[i]);
-      if (!row_states.empty()) batch.row_states.push_back(row_states[i]);
-      if (!directions.empty()) batch.directions.push_back(directions[i]);
-    }
-  }
-  const auto direction = aurora::direction_of(options);
-  for (const auto& [shape, batch] : batches) {
-    update_weights(
-        backend, step_options(options), direction_ref(direction),
-        {batch.gradients, batch.momentum_buffers, batch.row_states, batch.weights, batch.directions});
-  }
+void step_matrices(Backend& backend, const StepGate& gate, const Rule& rule, std::span<const Due> due) {
+  const Matrices all = matrices_of(due);
+  Tensor flag;
+  step(backend, core_gate(gate, flag), rule,
+       {.gradients = all.gradients,
+        .momentum_buffers = all.momentum_buffers,
+        .weights = all.weights,
+        .row_states = all.row_states,
+        .directions = all.directions});
 }
 
 /// Adds one to the counts of the states where the step is applied.
@@ -178,8 +187,7 @@ void count_on_device(const Tensor& applied, std::span<const Due> due) {
 
 /// torch's own AdamW, all parameters in one kernel where the device has one. It wants one type for everything
 /// of a parameter, so weights and gradients of another type than the states' go through a copy.
-void step_group_on_device(AtenBackend&, const Tensor& applied, const AdamWOptions& options,
-                          std::span<const Due> due) {
+void step_adamw_on_device(const Tensor& applied, const AdamWOptions& options, std::span<const Due> due) {
   struct Lists {
     std::vector<Tensor> weights, gradients, exp_avgs, exp_avg_sqs, counts, originals;
   };
@@ -206,13 +214,6 @@ void step_group_on_device(AtenBackend&, const Tensor& applied, const AdamWOption
       if (!lists.weights[i].is_alias_of(lists.originals[i])) lists.originals[i].copy_(lists.weights[i]);
     }
   }
-}
-
-template <MatrixOptions Options>
-void step_group_on_device(AtenBackend& backend, const Tensor& applied, const Options& options,
-                          std::span<const Due> due) {
-  backend.apply_only_if(applied);
-  step_group(backend, options, due);
 }
 
 }  // namespace
@@ -285,64 +286,107 @@ void complete_state(const Place& place, ParameterState& state) {
 }
 
 Backend& Backends::on(at::Device device) {
-  if (AtenBackend* aten = aten_on(device)) return *aten;
-  if (cpu_ == nullptr) cpu_ = make_cpu_backend();
-  cpu_->set_threads(at::get_num_threads());
-  return *cpu_;
-}
-
-AtenBackend* Backends::aten_on(at::Device device) {
-  if (device.is_cpu() && !aten_) return nullptr;
-  const auto of_device = [&](const auto& other) { return other.first == device; };
-  auto found = std::ranges::find_if(others_, of_device);
-  if (found == others_.end()) {
-    others_.emplace_back(device, make_aten_backend(device, aten_.value_or(AtenOptions{})));
-    found = others_.end() - 1;
+  if (device.is_cpu()) {
+    const int threads = at::get_num_threads();
+    if (cpu_ == nullptr || threads != cpu_threads_) cpu_ = make_cpu_backend({.threads = threads});
+    cpu_threads_ = threads;
+    return *cpu_;
   }
-  return found->second.get();
+  std::unique_ptr<Backend>& backend = others_[device.str()];
+  if (backend == nullptr) backend = make_aten_backend(device);
+  return *backend;
 }
 
-Look look_at_gradients(Backends& backends, std::span<const Due> due) {
-  std::vector<ConstMatrixView> on_cpu;
-  std::map<std::string, std::vector<Tensor>> elsewhere;  // by device
+void StepGate::require(const Tensor& condition) {
+  if (on_device.defined() && condition.device() == on_device.device()) {
+    on_device = on_device.logical_and(condition);
+  } else {
+    open = open && condition.item<bool>();
+  }
+}
+
+namespace {
+
+/// The views of a tensor for a look: all of its memory where it has no holes.
+std::vector<ConstMatrixView> seen(const Tensor& tensor, const Place& place) {
+  if (tensor.is_non_overlapping_and_dense()) return {flat(tensor)};
+  const auto views = matrices(tensor, dimensions_at(place));
+  return {views.begin(), views.end()};
+}
+
+/// Tensors to look at, by device and by the type in which they must be finite.
+using Looks = std::map<std::pair<std::string, DType>, std::pair<at::Device, std::vector<ConstMatrixView>>>;
+
+void add_to(Looks& looks, const Tensor& tensor, DType as, const Place& place) {
+  auto& [device, list] =
+      looks.try_emplace({tensor.device().str(), as}, tensor.device(), std::vector<ConstMatrixView>{})
+          .first->second;
+  const auto views = seen(tensor, place);
+  list.insert(list.end(), views.begin(), views.end());
+}
+
+/// One device other than the CPU answers there; several wait for each other.
+StepGate looked(Backends& backends, const Looks& looks) {
+  StepGate gate;
+  std::map<std::string, Tensor> flags;
+  for (const auto& [key, look] : looks) {
+    const auto& [device, list] = look;
+    Tensor& flag = flags[key.first];
+    if (!flag.defined()) flag = at::ones({1, 1}, at::TensorOptions(device).dtype(at::kFloat));
+    backends.on(device).all_finite(list, key.second, flat(flag));
+  }
+  if (flags.size() == 1 && !flags.begin()->second.is_cpu()) {
+    gate.on_device = flags.begin()->second.reshape({}) != 0;
+  } else {
+    for (const auto& [device, flag] : flags) gate.open = gate.open && flag.item<float>() != 0;
+  }
+  return gate;
+}
+
+DType state_type(const Place& place) {
+  return place.parameter.scalar_type() == at::kDouble ? DType::f64 : DType::f32;
+}
+
+}  // namespace
+
+StepGate look_at_gradients(Backends& backends, std::span<const Due> due) {
+  Looks looks;
+  for (const auto& each : due) add_to(looks, each.gradient, state_type(each.place), each.place);
+  return looked(backends, looks);
+}
+
+void look_at_momenta(Backends& backends, std::span<const Due> due, StepGate& gate) {
+  Looks looks;
   for (const auto& [place, gradient, state, direction] : due) {
-    if (backends.aten_on(gradient.device()) != nullptr) {
-      elsewhere[gradient.device().str()].push_back(gradient);
-    } else if (gradient.is_non_overlapping_and_dense()) {
-      on_cpu.push_back(flat(gradient));
-    } else {
-      const auto views = matrices(gradient, dimensions_at(place));
-      on_cpu.insert(on_cpu.end(), views.begin(), views.end());
+    if (state->momentum_buffer.defined() && !is_adamw(place.options.rule)) {
+      add_to(looks, state->momentum_buffer, state_type(place), place);
     }
   }
-  Look look{.finite = on_cpu.empty() || all_finite(backends.on(at::kCPU), on_cpu)};
-  if (!look.finite) return look;
-  for (const auto& [device, gradients] : elsewhere) {
-    const Tensor largest = at::stack(at::_foreach_norm(gradients, std::numeric_limits<double>::infinity()));
-    const Tensor finite = at::isfinite(largest).all();
-    if (on_cpu.empty() && elsewhere.size() == 1) {
-      look.on_device = finite;
-    } else {
-      look.finite = look.finite && finite.item<bool>();
+  const StepGate momenta = looked(backends, looks);
+  if (momenta.on_device.defined()) return gate.require(momenta.on_device);
+  if (momenta.open) return;
+  for (const auto& [place, gradient, state, direction] : due) {
+    if (is_adamw(place.options.rule) || !state->momentum_buffer.defined()) continue;
+    if (!at::isfinite(state->momentum_buffer).all().item<bool>()) {
+      fail_at(place, "The momentum has an Inf or NaN, the gradients have none");
     }
   }
-  return look;
 }
 
-void SkippedSteps::count(const Look& look) {
-  if (!look.on_device.defined()) {
+void SkippedSteps::count(const StepGate& gate) {
+  if (!gate.on_device.defined()) {
     settle();
-    in_a_row_ = look.finite ? 0 : in_a_row_ + 1;
-    ever_ += look.finite ? 0 : 1;
+    in_a_row_ = gate.open ? 0 : in_a_row_ + 1;
+    ever_ += gate.open ? 0 : 1;
     return;
   }
-  if (!ever_on_device_.defined() || ever_on_device_.device() != look.on_device.device()) {
+  if (!ever_on_device_.defined() || ever_on_device_.device() != gate.on_device.device()) {
     settle();
-    const auto options = look.on_device.options().dtype(at::kLong);
+    const auto options = gate.on_device.options().dtype(at::kLong);
     ever_on_device_ = at::full({}, ever_, options);
     in_a_row_on_device_ = at::full({}, in_a_row_, options);
   }
-  const Tensor skipped = look.on_device.logical_not();
+  const Tensor skipped = gate.on_device.logical_not();
   ever_on_device_.add_(skipped);
   in_a_row_on_device_.add_(1).mul_(skipped);
 }
@@ -368,8 +412,8 @@ std::int64_t SkippedSteps::in_a_row() {
   return in_a_row_;
 }
 
-void step_groups(Backends& backends, const Look& look, std::span<const Due> due) {
-  if (!look.finite) return;
+void step_groups(Backends& backends, const StepGate& gate, std::span<const Due> due) {
+  if (!gate.open) return;
   while (!due.empty()) {
     const GroupOptions* options = &due.front().place.options;
     const auto end = std::find_if(due.begin(), due.end(),
@@ -377,17 +421,17 @@ void step_groups(Backends& backends, const Look& look, std::span<const Due> due)
     const auto group = due.first(static_cast<std::size_t>(end - due.begin()));
     std::map<std::string, std::vector<Due>> by_device;
     for (const auto& each : group) by_device[each.place.parameter.device().str()].push_back(each);
-    for (const auto& [device, members] : by_device) {
-      AtenBackend* aten = backends.aten_on(members.front().place.parameter.device());
-      if (aten == nullptr) {
+    for (const auto& [name, members] : by_device) {
+      const at::Device device = members.front().place.parameter.device();
+      const auto* adamw = std::get_if<AdamWOptions>(&options->rule);
+      if (device.is_cpu()) {
         for (const auto& each : members) ++each.state->step;
-        Backend& cpu = backends.on(at::kCPU);
-        std::visit([&](const auto& rule) { step_group(cpu, rule, members); }, options->rule);
+        if (adamw != nullptr) step_adamw(backends.on(device), *adamw, members);
       } else {
-        count_on_device(look.on_device, members);
-        std::visit([&](const auto& rule) { step_group_on_device(*aten, look.on_device, rule, members); },
-                   options->rule);
+        count_on_device(gate.on_device, members);
+        if (adamw != nullptr) step_adamw_on_device(gate.on_device, *adamw, members);
       }
+      if (adamw == nullptr) step_matrices(backends.on(device), gate, options->rule, members);
     }
     // The weights were written through pointers: tell autograd, as an in-place operation would.
     for (const auto& each : group) each.place.parameter.unsafeGetTensorImpl()->bump_version();

@@ -1,5 +1,5 @@
 // error: could not convert|no designated|has no non-static data member|does not refer to any field
-#include "aurora/optimizers.hpp"
+#include "aurora/step.hpp"
 
 // The options of a rule are its own: Muon has no pp_beta.
 #ifdef MISUSE

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "aurora/optimizers.hpp"
+#include "aurora/step.hpp"
 #include "support/matrices.hpp"
 
 namespace aurora::test {

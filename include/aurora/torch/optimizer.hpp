@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "aurora/optimizers.hpp"
+#include "aurora/step.hpp"
 #include "aurora/routing.hpp"
 
 namespace torch::nn {
@@ -20,13 +20,13 @@ namespace aurora::optim {
 /// AdamW; any other rule takes matrices only. get_lr and set_lr are the rule's lr, so torch's schedulers work
 /// on every group.
 struct GroupOptions : torch::optim::OptimizerCloneableOptions<GroupOptions> {
-  aurora::OptimizerOptions rule = MuonOptions{};
+  Rule rule = MuonOptions{};
   /// Dimensions of each parameter of the group; empty: default_dimensions for all. AdamW does not look at
   /// them.
   std::vector<Dimensions> dimensions;
 
   GroupOptions() = default;
-  explicit GroupOptions(aurora::OptimizerOptions group_rule, std::vector<Dimensions> group_dimensions = {})
+  explicit GroupOptions(aurora::Rule group_rule, std::vector<Dimensions> group_dimensions = {})
       : rule(std::move(group_rule)), dimensions(std::move(group_dimensions)) {}
   void serialize(torch::serialize::InputArchive& archive) override;
   void serialize(torch::serialize::OutputArchive& archive) const override;
@@ -67,7 +67,7 @@ class SpectralOptimizer : public torch::optim::Optimizer {
                     std::unique_ptr<GroupOptions> defaults);
   /// The whole model: hidden matrices by `rule` (group 0), everything else by AdamW (group 1), sent there by
   /// routing(). With an AdamW `rule` everything is stepped by `rule`, in one group.
-  SpectralOptimizer(const torch::nn::Module& module, OptimizerOptions rule, AdamWOptions adamw,
+  SpectralOptimizer(const torch::nn::Module& module, Rule rule, AdamWOptions adamw,
                     std::span<const RoutePattern> patterns = {});
   ~SpectralOptimizer() override;
 

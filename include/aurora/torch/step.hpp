@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -10,25 +11,20 @@
 namespace aurora::optim {
 
 // One step on tensors that somebody else owns: what SpectralOptimizer and the Python package are made of.
-// Look at every parameter (require_steppable, gradient_of), then at all gradients together
-// (look_at_gradients), then make the states (complete_state) and step_groups. Errors are
+// Look at every parameter (require_steppable, gradient_of), then let step_all do the rest. Errors are
 // std::invalid_argument that name the place, the shape and the rule.
 
 /// The backends of a step: the core's own for CPU tensors, one of ATen operations for each other device, made
 /// when first asked for.
 class Backends {
  public:
-  /// `aten` makes one of ATen operations for the CPU too, so that what is for devices can be seen there.
-  explicit Backends(const std::optional<AtenOptions>& aten = {}) : aten_(aten) {}
-  /// With as many threads as at::get_num_threads() says.
+  /// The CPU's has as many threads as at::get_num_threads() says.
   Backend& on(c10::Device device);
-  /// The same where it is one of ATen operations, else null.
-  AtenBackend* aten_on(c10::Device device);
 
  private:
-  std::optional<AtenOptions> aten_;
   std::unique_ptr<Backend> cpu_;
-  std::vector<std::pair<c10::Device, std::unique_ptr<AtenBackend>>> others_;
+  int cpu_threads_ = 0;
+  std::map<std::string, std::unique_ptr<Backend>> others_;
 };
 
 /// A parameter and where it stands, for messages. It owns nothing.
@@ -61,22 +57,19 @@ void complete_state(const Place& place, ParameterState& state);
 /// A tensor of zeros like a state of the parameter: float64 for float64, else float32.
 torch::Tensor state_like(const torch::Tensor& parameter);
 
-/// Whether no gradient has an Inf or NaN. Where all of them are on one device other than the CPU nobody waits
-/// for the answer: it stays there, as a boolean scalar, and `finite` is true.
-struct Look {
-  bool finite = true;
+/// Whether a step may write: a bool, or, where all its tensors are on one device other than the CPU, a
+/// boolean scalar there that nobody waits for (then `open` is true).
+struct StepGate {
+  bool open = true;
   torch::Tensor on_device = {};
+  /// Shuts where `condition`, a boolean scalar, does not hold. Waits where it is on another device.
+  void require(const torch::Tensor& condition);
 };
-Look look_at_gradients(Backends& backends, std::span<const Due> due);
-
-/// Steps parameters whose states are complete, if `look` finds the gradients finite, and counts the step in
-/// the states. Those of one group stand together; of these, each device's are stepped together.
-void step_groups(Backends& backends, const Look& look, std::span<const Due> due);
 
 /// Counts the steps that changed nothing. Reading waits for the device.
 class SkippedSteps {
  public:
-  void count(const Look& look);
+  void count(const StepGate& gate);
   void set(std::int64_t ever, std::int64_t in_a_row);
   std::int64_t ever();
   std::int64_t in_a_row();
@@ -86,5 +79,30 @@ class SkippedSteps {
   std::int64_t ever_ = 0, in_a_row_ = 0;
   torch::Tensor ever_on_device_, in_a_row_on_device_;  // defined: these count
 };
+
+/// Whether every gradient is finite, also in the type of its state.
+StepGate look_at_gradients(Backends& backends, std::span<const Due> due);
+/// The same of the momenta. Throws where the step is on the CPU, because a momentum with an Inf or NaN under
+/// a finite gradient is beyond repair; elsewhere it shuts the gate.
+void look_at_momenta(Backends& backends, std::span<const Due> due, StepGate& gate);
+
+/// Steps parameters whose states are complete behind the gate, and counts the step in the states. Those of
+/// one group stand together.
+void step_groups(Backends& backends, const StepGate& gate, std::span<const Due> due);
+
+/// The whole of it: look, count, and where the gate is not shut, state_of each, look again, step. Nothing is
+/// written to parameters and states that exist before everything has been looked at. `state_of(i)` returns
+/// the complete state of due[i].
+template <class StateOf>
+StepGate step_all(Backends& backends, SkippedSteps& skipped, StepGate gate, std::span<Due> due,
+                  StateOf&& state_of) {
+  if (gate.open) {
+    for (std::size_t i = 0; i < due.size(); ++i) due[i].state = state_of(i);
+    look_at_momenta(backends, due, gate);
+  }
+  skipped.count(gate);
+  if (gate.open) step_groups(backends, gate, due);
+  return gate;
+}
 
 }  // namespace aurora::optim

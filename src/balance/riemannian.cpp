@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../formulas.hpp"
 #include "aurora/balance.hpp"
 #include "row_scales.hpp"
 
@@ -12,9 +13,7 @@ double dot(Backend& backend, ConstMatrixView x, ConstMatrixView y) {
   const ScratchFrame frame(backend);
   const MatrixView product = backend.scratch(1, 1, 1, DType::f64);
   backend.row_dots(transposed(x), transposed(y), product);
-  double value = 0;
-  backend.download(product, {&value, 1});
-  return value;
+  return number_in(backend, product);
 }
 
 /// Rows of U to the given length; rows of zeros stay.
@@ -22,7 +21,7 @@ void set_row_lengths(Backend& backend, double length, MatrixView U) {
   const ScratchFrame frame(backend);
   const MatrixView h = backend.scratch(U.rows, 1, U.batch, DType::f64);
   backend.row_dots(U, U, h);
-  backend.power_scales(h, length * length, 0.5, 0.0, h);
+  backend.apply(formulas::InverseRoot{.target = length * length}, {h, h}, {h});
   backend.scale_rows(h, U, U);
 }
 
@@ -81,7 +80,7 @@ class RiemannianAscent {
     backend_.axpby(-mean, direction_, 1.0, q_);
 
     backend_.row_dots(U_, U_, image_);
-    const double h = backend_.largest(image_);
+    const double h = largest(backend_, image_);
     const double diagonal = r_ + std::max(0.0, h * h - r_ + 1e-3);
 
     backend_.fill(0.0, lambda_);
@@ -110,14 +109,19 @@ class RiemannianAscent {
 
 void riemannian_polar(Backend& backend, ConstMatrixView gradient, const RiemannianOptions& options,
                       MatrixView direction) {
+  gradient = checked("riemannian_polar", "The gradient", gradient);
+  direction = checked("riemannian_polar", "The direction", direction);
   require_matching("riemannian_polar", gradient, direction);
-  if (gradient.rows <= gradient.cols) return polar(backend, gradient, options.polar, direction);
+  if (may_overlap(gradient, direction)) {
+    fail("riemannian_polar", "Gradient and direction share memory: ", shape_text(gradient));
+  }
+  if (gradient.rows <= gradient.cols) return polar(backend, gradient, options.polar, direction, options.precision);
   const ScratchFrame frame(backend);
   const MatrixView G =
       backend.scratch(gradient.rows, gradient.cols, gradient.batch, gradient.dtype, layout_of(gradient));
   const double length = std::sqrt(static_cast<double>(G.cols) / static_cast<double>(G.rows));
   backend.normalize(gradient, G);
-  polar(backend, G, options.polar, direction);
+  polar(backend, G, options.polar, direction, options.precision);
   for (Index b = 0; b < G.batch; ++b) {
     const ScratchFrame ascent_frame(backend);
     const MatrixView U = matrix_of(direction, b);
@@ -126,7 +130,7 @@ void riemannian_polar(Backend& backend, ConstMatrixView gradient, const Riemanni
       ascent.advance(0.1);
       for (int retraction = 0; retraction < 2; ++retraction) {
         set_row_lengths(backend, length, U);
-        polar(backend, U, options.polar, U);
+        polar(backend, U, options.polar, U, options.precision);
       }
     }
   }

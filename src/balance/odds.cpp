@@ -1,3 +1,4 @@
+#include "../formulas.hpp"
 #include "row_scales.hpp"
 
 namespace aurora {
@@ -23,13 +24,13 @@ class Safeguard {
     backend_.axpby(1.0, h, 0.0, h_);
     spread_ = spread;
     after_odds_ = true;
-    backend_.odds_step(h, d);
+    odds_step(backend_, h, d);
   }
 
   /// d <- Tyler's step from where the rejected step began.
   void retreat(MatrixView d) {
     backend_.axpby(1.0, d_, 0.0, d);
-    backend_.tyler_step(h_, d);
+    tyler_step(backend_, h_, d);
     after_odds_ = false;
   }
 
@@ -42,7 +43,7 @@ class Safeguard {
 
 }  // namespace
 
-void odds_balance(Backend& backend, ConstMatrixView X, int evaluations, const PolarSchedule& schedule,
+void odds_balance(Backend& backend, ConstMatrixView X, int evaluations, const BalanceOptions& options,
                   MatrixView d, MatrixView U) {
   const ScratchFrame frame(backend);
   const MatrixView h = backend.scratch(X.rows, 1, 1, DType::f64);
@@ -51,8 +52,8 @@ void odds_balance(Backend& backend, ConstMatrixView X, int evaluations, const Po
                         backend.scratch(X.rows, 1, 1, DType::f64)};
   const MatrixView s = backend.scratch(1, 1, 1, DType::f64);
   const auto spread = [&] {
-    backend.spread(h, d, s);
-    return backend.largest(s);
+    aurora::spread(backend, h, d, s);
+    return number_in(backend, s);
   };
   Safeguard safeguard(backend, X.rows);
   for (int k = 1; k < evaluations; ++k) {
@@ -60,46 +61,45 @@ void odds_balance(Backend& backend, ConstMatrixView X, int evaluations, const Po
     const double now = spread();
     safeguard.rejects(now) ? safeguard.retreat(d) : safeguard.step(h, now, d);
   }
-  scaled_polar(backend, X, d, schedule, factors, U, h);
+  scaled_polar(backend, X, d, options, factors, U, h);
   if (safeguard.rejects(spread())) {
     safeguard.retreat(d);
-    scaled_polar(backend, X, d, schedule, factors, U, h);
+    scaled_polar(backend, X, d, options, factors, U, h);
   }
 }
 
-void odds_balance_asynchronous(Backend& backend, ConstMatrixView X, int evaluations,
-                               const PolarSchedule& schedule, MatrixView d, MatrixView U) {
+void odds_balance_by_selection(Backend& backend, ConstMatrixView X, int evaluations,
+                               const BalanceOptions& options, MatrixView d, MatrixView U) {
   const ScratchFrame frame(backend);
-  const auto vector = [&](Index rows) { return backend.scratch(rows, 1, X.batch, DType::f64); };
   const MatrixView V = backend.scratch(X.rows, X.cols, X.batch, X.dtype, layout_of(X));
-  const MatrixView h = vector(X.rows), best_h = vector(X.rows), best_d = vector(X.rows), s = vector(1),
-                   best_s = vector(1), before = vector(1);
-  const PolarSchedule rough = schedule == kExact ? kPolarExpress6 : schedule;
-  for (int k = 1; k <= evaluations; ++k) {
-    const bool first = k == 1, last = k == evaluations;
-    scaled_polar(backend, X, d, last ? schedule : rough, first ? U : V, h);
-    backend.spread(h, d, s);
-    if (first) {
-      backend.axpby(1.0, s, 0.0, best_s);
-      backend.axpby(1.0, h, 0.0, best_h);
-      backend.axpby(1.0, d, 0.0, best_d);
-    } else {
-      backend.axpby(1.0, best_s, 0.0, before);
-      backend.select_less(s, before, V, U);
-      backend.select_less(s, before, h, best_h);
-      backend.select_less(s, before, d, best_d);
-      backend.select_less(s, before, s, best_s);
-    }
+  const MatrixView h = vector(backend, X.rows, X.batch), s = vector(backend, 1, X.batch);
+  const MatrixView best_h = vector(backend, X.rows, X.batch), best_d = vector(backend, X.rows, X.batch),
+                   best_s = vector(backend, 1, X.batch), odds = vector(backend, X.rows, X.batch);
+  const auto take_where_better = [&](ConstMatrixView x, MatrixView y) {
+    backend.apply(formulas::SelectLess{}, {s, best_s, x, y}, {y});
+  };
+  BalanceOptions rough = options;
+  if (options.polar == Polar::automatic) rough.polar = Polar::polar_express_6;
+
+  scaled_polar(backend, X, d, evaluations == 1 ? options : rough, U, best_h);
+  spread(backend, best_h, d, best_s);
+  copy(backend, d, best_d);
+  odds_step(backend, best_h, d);
+  for (int k = 2; k <= evaluations; ++k) {
+    const bool last = k == evaluations;
+    scaled_polar(backend, X, d, last ? options : rough, V, h);
+    spread(backend, h, d, s);
+    take_where_better(V, U);
     if (last) return;
-    backend.axpby(1.0, best_d, 0.0, d);
-    if (first) {
-      backend.odds_step(best_h, d);
-      continue;
-    }
-    backend.axpby(1.0, best_d, 0.0, h);  // the scales after an odds step, in h's place
-    backend.tyler_step(best_h, d);
-    backend.odds_step(best_h, h);
-    backend.select_less(s, before, h, d);
+    take_where_better(h, best_h);
+    take_where_better(d, best_d);
+    // The next step begins where the rows were most even: odds after a success, else Tyler's.
+    copy(backend, best_d, d);
+    copy(backend, best_d, odds);
+    tyler_step(backend, best_h, d);
+    odds_step(backend, best_h, odds);
+    take_where_better(odds, d);
+    take_where_better(s, best_s);
   }
 }
 

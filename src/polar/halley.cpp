@@ -54,7 +54,7 @@ double frobenius_norm(Backend& backend, ConstMatrixView x) {
   const MatrixView sum = backend.scratch(1, 1, 1, DType::f64);
   x.cols *= x.rows, x.rows = 1, x.row_stride = x.cols, x.col_stride = 1;
   backend.row_dots(x, x, sum);
-  return std::sqrt(backend.largest(sum));
+  return std::sqrt(number_in(backend, sum));
 }
 
 /// Power iteration from a row of ones: apply(x) multiplies the row x, in place. Returns about the largest

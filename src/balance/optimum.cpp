@@ -1,5 +1,4 @@
-#include <cmath>
-
+#include "../formulas.hpp"
 #include "row_scales.hpp"
 
 namespace aurora {
@@ -15,36 +14,33 @@ void closed_form_optimum(Backend& backend, ConstMatrixView X, MatrixView U) {
   const MatrixView V = backend.scratch(n, n, 1, X.dtype, Layout::column_major);
   const MatrixView w = backend.scratch(n, 1, 1, X.dtype);
   const MatrixView Y = backend.scratch(m, n, 1, X.dtype, layout_of(X));
-  const MatrixView s = backend.scratch(n, 1, 1, DType::f64), lam = backend.scratch(m, 1, 1, DType::f64);
-  const MatrixView row_p = backend.scratch(m, 1, 1, DType::f64), row_q = backend.scratch(m, 1, 1, DType::f64);
-  const MatrixView col_p = backend.scratch(n, 1, 1, DType::f64), col_q = backend.scratch(n, 1, 1, DType::f64);
-  const MatrixView ones = backend.scratch(n, 1, 1, DType::f64), total = backend.scratch(1, 1, 1, DType::f64);
+  const MatrixView s = vector(backend, n), lam = vector(backend, m), ones = vector(backend, n);
+  const MatrixView row_p = vector(backend, m), row_q = vector(backend, m);
+  const MatrixView col_p = vector(backend, n), col_q = vector(backend, n), total = vector(backend, 1);
 
   backend.gram(X, V);
   backend.symmetric_eigen(V, w);
   backend.multiply(1.0, X, V, 0.0, Y);
-  backend.power_scales(w, 1.0, -0.5, 0.0, s);  // singular values of X
-  backend.fill(1.0, ones);
-  backend.multiply(1.0, transposed(ones), s, 0.0, total);
-  double mean = 0;
-  backend.download(total, {&mean, 1});
-  mean /= static_cast<double>(n);
+  backend.apply(formulas::Root{}, {w}, {s});  // singular values of X
+  backend.apply(formulas::Sum{}, {transposed(s)}, {total});
+  const double mean = number_in(backend, total) / static_cast<double>(n);
   const double least = 1e-9 * mean;  // of s_j + lam_i
+  backend.fill(1.0, ones);
   backend.axpby(1e-12 * mean, ones, 1.0, s);
   backend.fill(0.0, lam);
   for (int sweep = 0; sweep < kSweeps; ++sweep) {
-    const double lam_floor = least - backend.smallest(s);
+    const formulas::ResolventNewton rows{.target = r, .floor = least - smallest(backend, s)};
     for (int step = 0; step < kNewtonSteps; ++step) {
-      backend.resolvent_sums(Y, s, lam, row_p, row_q);
-      backend.resolvent_newton(row_p, row_q, r, lam_floor, lam);
+      backend.apply(formulas::ResolventSums{}, {Y, transposed(s), lam}, {row_p, row_q});
+      backend.apply(rows, {row_p, row_q, lam}, {lam});
     }
-    const double s_floor = least - backend.smallest(lam);
+    const formulas::ResolventNewton columns{.target = 1.0, .floor = least - smallest(backend, lam)};
     for (int step = 0; step < kNewtonSteps; ++step) {
-      backend.resolvent_sums(transposed(Y), lam, s, col_p, col_q);
-      backend.resolvent_newton(col_p, col_q, 1.0, s_floor, s);
+      backend.apply(formulas::ResolventSums{}, {transposed(Y), s, transposed(lam)}, {col_p, col_q});
+      backend.apply(columns, {col_p, col_q, s}, {s});
     }
   }
-  backend.resolvent(Y, s, lam, Y);
+  backend.apply(formulas::Resolvent{}, {Y, transposed(s), lam}, {Y});
   backend.multiply(1.0, Y, transposed(V), 0.0, U);
 }
 

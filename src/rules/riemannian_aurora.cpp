@@ -1,0 +1,23 @@
+#include "kind.hpp"
+
+namespace aurora {
+namespace {
+
+// Ascent of <B, U> on U'U = I, |u_i|^2 = n/m, from polar(B): see riemannian_polar.
+void riemannian_direction(Backend& backend, const Rule& rule, ConstMatrixView B, MatrixView, MatrixView U) {
+  const auto& options = std::get<RiemannianAuroraOptions>(rule);
+  riemannian_polar(backend, B, {.polar = options.polar, .precision = options.precision}, U);
+}
+
+}  // namespace
+
+const RuleKind& RiemannianAuroraOptions::kind() {
+  static const RuleKind kind = {
+      .name = "riemannian-aurora",
+      .meaning = "ascent along the matrices that Aurora chooses from; tilde-research/aurora-release",
+      .fields = matrix_fields<RiemannianAuroraOptions>(),
+      .direction = riemannian_direction};
+  return kind;
+}
+
+}  // namespace aurora
