@@ -38,7 +38,7 @@ class Backend {
   Backend& operator=(const Backend&) = delete;
   virtual ~Backend() = default;
 
-  /// What computes, for people: "cpu: oneMKL 2026.0 (AVX-512), 2 threads".
+  /// What computes, for people: "cpu: oneMKL 2026.2 (AVX-512 kernels, ...), 2 threads".
   virtual std::string description() const = 0;
 
   /// Whether results come to exist later than calls return, as on a GPU. The default algorithms then keep to
@@ -179,17 +179,23 @@ class ScratchFrame {
 };
 
 struct CpuOptions {
+  /// automatic: oneMKL on CPUs made by Intel, OpenBLAS on all others, or the one that was built in.
+  enum class Blas { automatic, openblas, mkl };
+
   int threads = 1;  // >= 1
+  Blas blas = Blas::automatic;
 };
 
 /// BLAS and LAPACK on the CPU. Bits repeat for equal thread counts on one machine. A group of at least
-/// `threads` matrices gives each thread whole matrices with sequential BLAS; a smaller group uses threaded
-/// BLAS.
+/// `threads` matrices gives each thread whole matrices; BLAS itself never starts a thread. Throws
+/// std::invalid_argument for a BLAS that was not built in, std::runtime_error for one that cannot be loaded.
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options = {});
 
-/// Name, version and chosen kernel of the BLAS: "oneMKL 2026.0 (AVX-512)".
-std::string blas_description();
-/// Empty, or a sentence that says the BLAS picked a kernel far below what the CPU has.
+/// Name, version, chosen kernel and licence of the BLAS: "OpenBLAS 0.3.34.481.3 (SkylakeX kernels,
+/// BSD-3-Clause)". Throws as make_cpu_backend does.
+std::string blas_description(CpuOptions::Blas blas = CpuOptions::Blas::automatic);
+/// Empty, or a sentence that says the BLAS picked a kernel far below what the CPU has. Throws as
+/// make_cpu_backend does.
 std::string blas_warning();
 
 }  // namespace aurora

@@ -12,7 +12,7 @@
 #include "operands.hpp"
 
 // libgomp's entry point for `#pragma omp parallel`. Called by name so that every compiler shares the one
-// thread pool that MKL and libtorch use too; a second pool would fight them for the cores.
+// thread pool that libtorch uses too; a second pool would fight them for the cores.
 extern "C" {
 void GOMP_parallel(void (*function)(void*), void* data, unsigned thread_count, unsigned flags);
 int omp_get_thread_num(void);
@@ -119,10 +119,10 @@ T* elements(const MatrixView& view, Index b) {
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(int threads) { set_threads(threads); }
+  CpuBackend(int threads, const blas::Library& blas) : blas_(blas) { set_threads(threads); }
 
   std::string description() const override {
-    return "cpu: " + blas_description() + ", " + std::to_string(threads_) +
+    return "cpu: " + blas_.description() + ", " + std::to_string(threads_) +
            (threads_ == 1 ? " thread" : " threads");
   }
 
@@ -130,7 +130,7 @@ class CpuBackend final : public Backend {
     if (threads < 1) fail("CpuBackend::set_threads", "At least one thread is needed: ", threads);
     if (threads > 1) {
       while (workers_.size() < static_cast<std::size_t>(threads))
-        workers_.push_back(std::make_unique<CpuBackend>(1));
+        workers_.push_back(std::make_unique<CpuBackend>(1, blas_));
     }
     threads_ = threads;
   }
@@ -233,11 +233,10 @@ class CpuBackend final : public Backend {
     require(c.rows == a.rows && c.cols == b.cols && c.batch == a.batch, "multiply",
             "Result shape differs: ", a, c);
     require(a.dtype == b.dtype && a.dtype == c.dtype && is_wide(a.dtype), "multiply", "Types differ: ", a, c);
-    use_threads();
     const Operand A = operand(a), B = operand(b), C = operand(c);
     visit_float(c.dtype, [&]<class T>(T) {
       for (Index i = 0; i < c.batch; ++i) {
-        blas::gemm<T>(C.order, op_for(A, C), op_for(B, C), c.rows, c.cols, a.cols, static_cast<T>(alpha),
+        blas_.gemm<T>(C.order, op_for(A, C), op_for(B, C), c.rows, c.cols, a.cols, static_cast<T>(alpha),
                       elements<T>(a, i), A.leading, elements<T>(b, i), B.leading, static_cast<T>(beta),
                       elements<T>(c, i), C.leading);
       }
@@ -247,12 +246,11 @@ class CpuBackend final : public Backend {
   void gram(ConstMatrixView x, MatrixView s) override {
     require(s.rows == x.cols && s.cols == x.cols && s.batch == x.batch, "gram", "Shapes do not fit: ", x, s);
     require(s.dtype == x.dtype && is_wide(s.dtype), "gram", "Types differ: ", x, s);
-    use_threads();
     const Operand X = operand(x), S = operand(s);
     const blas::Op op = X.order == S.order ? blas::Op::transpose : blas::Op::none;
     visit_float(s.dtype, [&]<class T>(T) {
       for (Index i = 0; i < s.batch; ++i) {
-        blas::syrk<T>(S.order, op, s.rows, x.rows, elements<T>(x, i), X.leading, elements<T>(s, i),
+        blas_.syrk<T>(S.order, op, s.rows, x.rows, elements<T>(x, i), X.leading, elements<T>(s, i),
                       S.leading);
       }
     });
@@ -263,12 +261,11 @@ class CpuBackend final : public Backend {
     require(s.rows == s.cols && s.batch == 1 && is_wide(s.dtype), "cholesky",
             "One square matrix is needed: ", s, s);
     require_column_major("cholesky", s);
-    use_threads();
     double ratio = 0;
     visit_float(s.dtype, [&]<class T>(T) {
       const Index ld = operand(s).leading;
       T* r = elements<T>(s, 0);
-      if (blas::potrf<T>(s.rows, r, ld) != 0) return;
+      if (blas_.potrf<T>(s.rows, r, ld) != 0) return;
       T smallest = r[0], largest_value = r[0];
       for (Index i = 1; i < s.rows; ++i) {
         smallest = std::min(smallest, r[i * ld + i]);
@@ -284,12 +281,11 @@ class CpuBackend final : public Backend {
   void divide_by_upper(ConstMatrixView r, MatrixView x) override {
     const bool turned = r.row_stride != 1;
     require_triangular("divide_by_upper", turned ? transposed(r) : r, x);
-    use_threads();
     const blas::Op op = turned ? blas::Op::transpose : blas::Op::none;
     const Operand R = operand(turned ? transposed(r) : r), X = operand(x);
     visit_float(x.dtype, [&]<class T>(T) {
       for (Index i = 0; i < x.batch; ++i) {
-        blas::trsm<T>(X.order, op, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i),
+        blas_.trsm<T>(X.order, op, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i),
                       X.leading);
       }
     });
@@ -297,11 +293,10 @@ class CpuBackend final : public Backend {
 
   void multiply_by_upper(ConstMatrixView r, MatrixView x) override {
     require_triangular("multiply_by_upper", r, x);
-    use_threads();
     const Operand R = operand(r), X = operand(x);
     visit_float(x.dtype, [&]<class T>(T) {
       for (Index i = 0; i < x.batch; ++i) {
-        blas::trmm<T>(X.order, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i), X.leading);
+        blas_.trmm<T>(X.order, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i), X.leading);
       }
     });
   }
@@ -309,11 +304,10 @@ class CpuBackend final : public Backend {
   void upper_row_gram(ConstMatrixView r, MatrixView s) override {
     require_triangular("upper_row_gram", r, s);
     require_column_major("upper_row_gram", s);
-    use_threads();
     cpu::axpby(1.0, r, 0.0, s);
     visit_float(s.dtype, [&]<class T>(T) {
       for (Index i = 0; i < s.batch; ++i) {
-        converged("upper_row_gram", s, blas::lauum<T>(s.rows, elements<T>(s, i), operand(s).leading));
+        converged("upper_row_gram", s, blas_.lauum<T>(s.rows, elements<T>(s, i), operand(s).leading));
       }
     });
     cpu::mirror_upper(s);
@@ -323,7 +317,6 @@ class CpuBackend final : public Backend {
     require_vector("symmetric_eigen", s, w);
     require(s.rows == s.cols && s.dtype == w.dtype, "symmetric_eigen", "A square matrix is needed: ", s, w);
     require_column_major("symmetric_eigen", s);
-    use_threads();
     const ScratchFrame frame(*this);
     const Index n = s.rows, work_size = 1 + 6 * n + 2 * n * n, iwork_size = 3 + 5 * n;
     auto* iwork = reinterpret_cast<blas::Int*>(arena_.take(iwork_size * Index{sizeof(blas::Int)}));
@@ -332,7 +325,7 @@ class CpuBackend final : public Backend {
       for (Index i = 0; i < s.batch; ++i) {
         converged(
             "symmetric_eigen", s,
-            blas::syevd<T>(n, elements<T>(s, i), elements<T>(w, i), work, work_size, iwork, iwork_size));
+            blas_.syevd<T>(n, elements<T>(s, i), elements<T>(w, i), work, work_size, iwork, iwork_size));
       }
     });
   }
@@ -346,19 +339,18 @@ class CpuBackend final : public Backend {
             s);
     require_column_major("svd", x);
     require_column_major("svd", u);
-    use_threads();
     const ScratchFrame frame(*this);
     auto* iwork = reinterpret_cast<blas::Int*>(arena_.take(8 * n * Index{sizeof(blas::Int)}));
     visit_float(x.dtype, [&]<class T>(T) {
       const Index ld = operand(x).leading, ldu = operand(u).leading, ldv = std::max(n, v.row_stride);
       T wanted = 0;
-      blas::gesdd<T>(m, n, elements<T>(x, 0), ld, elements<T>(s, 0), elements<T>(u, 0), ldu,
+      blas_.gesdd<T>(m, n, elements<T>(x, 0), ld, elements<T>(s, 0), elements<T>(u, 0), ldu,
                      elements<T>(v, 0), ldv, &wanted, -1, iwork);
       const auto work_size = static_cast<Index>(wanted);
       auto* work = reinterpret_cast<T*>(arena_.take(work_size * Index{sizeof(T)}));
       for (Index i = 0; i < x.batch; ++i) {
         converged("svd", x,
-                  blas::gesdd<T>(m, n, elements<T>(x, i), ld, elements<T>(s, i), elements<T>(u, i), ldu,
+                  blas_.gesdd<T>(m, n, elements<T>(x, i), ld, elements<T>(s, i), elements<T>(u, i), ldu,
                                  elements<T>(v, i), ldv, work, work_size, iwork));
       }
     });
@@ -432,14 +424,13 @@ class CpuBackend final : public Backend {
   void scratch_release(Index mark) override { arena_.release(mark); }
 
  private:
-  void use_threads() const { blas::set_threads(threads_); }
-
   static void converged(std::string_view where, const ConstMatrixView& x, blas::Int info) {
     if (info == 0) return;
     throw std::runtime_error("[aurora::" + std::string(where) + "] LAPACK did not converge: " +
                              shape_text(x) + ", info " + std::to_string(info));
   }
 
+  const blas::Library& blas_;
   int threads_ = 1;
   Arena arena_;
   std::vector<std::unique_ptr<CpuBackend>> workers_;  // one per thread, each on one thread
@@ -448,7 +439,7 @@ class CpuBackend final : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
-  return std::make_unique<CpuBackend>(options.threads);
+  return std::make_unique<CpuBackend>(options.threads, blas::library(options.blas));
 }
 
 }  // namespace aurora

@@ -6,6 +6,25 @@ string(REPLACE "," ";" components "${components}")
 execute_process(COMMAND ${CMAKE_COMMAND} --install ${build} --config ${config} --prefix ${prefix}
   OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
 
+# Licence, list of the works of others, and every text that the list names, of a BLAS where it is brought along.
+include(${source}/cmake/AuroraThirdParty.cmake)
+set(documents LICENSE THIRD_PARTY.md)
+foreach(entry IN LISTS AURORA_THIRD_PARTY)
+  string(REGEX REPLACE "^.*[|]" "" texts "${entry}")
+  string(REPLACE " " ";" texts "${texts}")
+  foreach(text ${texts})
+    if(NOT text MATCHES "oneMKL|OpenBLAS" OR notices MATCHES "${text}=")
+      list(APPEND documents licenses/${text}.txt)
+    endif()
+  endforeach()
+endforeach()
+foreach(document ${documents})
+  file(SIZE ${prefix}/share/doc/aurora/${document} bytes)
+  if(bytes LESS 500)
+    message(FATAL_ERROR "${document} has ${bytes} bytes.")
+  endif()
+endforeach()
+
 # The package can be moved and copied: no path of this machine is in its CMake files.
 file(GLOB_RECURSE package_files ${prefix}/*.cmake)
 if(NOT package_files)
