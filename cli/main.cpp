@@ -13,6 +13,7 @@
 
 #include "aurora/backend.hpp"
 #include "aurora/optimizers.hpp"
+#include "aurora/version.hpp"
 #include "command.hpp"
 #include "text_data.hpp"
 #include "train.hpp"

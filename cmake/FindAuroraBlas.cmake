@@ -6,13 +6,13 @@
 #             and loaded at run time
 #   system    the system's OpenBLAS, linked, static where it is found
 # Whatever is linked is static or hidden, because libtorch exports BLAS names of its own and a process must not mix two.
-# Defines aurora_blas (what to link) and sets
+# Defines aurora::blas (what to link) and sets
 #   AURORA_BLAS_SOURCES   the files of src/cpu that a build has only with that BLAS
 #   AURORA_BLAS_RUNTIME   the shared library that must lie in aurora-blas/ beside ours, or empty
 #   AURORA_BLAS_NOTICES   NAME=FILE of each text that must go with it
 #   AURORA_BLAS_BUILT_IN  mkl, openblas or both: the choices at run time
 include(AuroraDistributions)
-add_library(aurora_blas INTERFACE)
+add_library(aurora::blas INTERFACE IMPORTED GLOBAL)
 set(AURORA_BLAS_SOURCES)
 set(AURORA_BLAS_RUNTIME)
 set(AURORA_BLAS_NOTICES)
@@ -35,9 +35,9 @@ macro(aurora_add_mkl missing)
   if(AURORA_MKL_CORE AND AURORA_MKL_INCLUDE)
     get_filename_component(mkl_folder ${AURORA_MKL_CORE} DIRECTORY)
     get_filename_component(mkl_prefix ${mkl_folder} DIRECTORY)
-    target_include_directories(aurora_blas SYSTEM INTERFACE ${AURORA_MKL_INCLUDE})
-    target_compile_definitions(aurora_blas INTERFACE AURORA_BLAS_MKL)
-    target_link_libraries(aurora_blas INTERFACE
+    target_include_directories(aurora::blas SYSTEM INTERFACE ${AURORA_MKL_INCLUDE})
+    target_compile_definitions(aurora::blas INTERFACE AURORA_BLAS_MKL)
+    target_link_libraries(aurora::blas INTERFACE
       -Wl,--start-group ${mkl_folder}/libmkl_intel_lp64.a ${mkl_folder}/libmkl_sequential.a ${AURORA_MKL_CORE}
       -Wl,--end-group pthread m dl)
     list(APPEND AURORA_BLAS_SOURCES mkl.cpp)
@@ -59,8 +59,8 @@ macro(aurora_add_openblas missing)
     aurora_file_of(AURORA_SCIPY_OPENBLAS_LICENCE [.]dist-info/.*LICENSE[.]txt ${openblas_files})
   endif()
   if(AURORA_SCIPY_OPENBLAS)
-    target_compile_definitions(aurora_blas INTERFACE AURORA_BLAS_OPENBLAS)
-    target_link_libraries(aurora_blas INTERFACE dl)
+    target_compile_definitions(aurora::blas INTERFACE AURORA_BLAS_OPENBLAS)
+    target_link_libraries(aurora::blas INTERFACE dl)
     set(AURORA_BLAS_RUNTIME ${AURORA_SCIPY_OPENBLAS})
     list(APPEND AURORA_BLAS_SOURCES openblas.cpp openblas_loaded.cpp)
     list(APPEND AURORA_BLAS_BUILT_IN openblas)
@@ -74,12 +74,12 @@ macro(aurora_add_system_openblas missing)
   set(suffixes openblas-pthread openblas ${CMAKE_CXX_LIBRARY_ARCHITECTURE}/openblas-pthread)
   find_library(AURORA_OPENBLAS NAMES libopenblas.a openblas PATH_SUFFIXES ${suffixes})
   if(AURORA_OPENBLAS)
-    target_compile_definitions(aurora_blas INTERFACE AURORA_BLAS_OPENBLAS)
-    target_link_libraries(aurora_blas INTERFACE ${AURORA_OPENBLAS} pthread m)
+    target_compile_definitions(aurora::blas INTERFACE AURORA_BLAS_OPENBLAS)
+    target_link_libraries(aurora::blas INTERFACE ${AURORA_OPENBLAS} pthread m)
     list(APPEND AURORA_BLAS_SOURCES openblas.cpp openblas_linked.cpp)
     list(APPEND AURORA_BLAS_BUILT_IN openblas)
     if(AURORA_OPENBLAS MATCHES "\\.a$")
-      target_link_libraries(aurora_blas INTERFACE -l:libgfortran.so.5)
+      target_link_libraries(aurora::blas INTERFACE -l:libgfortran.so.5)
       list(APPEND AURORA_BLAS_NOTICES OpenBLAS=/usr/share/doc/libopenblas-dev/copyright)
     endif()
   else()

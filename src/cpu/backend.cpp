@@ -442,4 +442,8 @@ std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
   return std::make_unique<CpuBackend>(options.threads, blas::library(options.blas));
 }
 
+std::string blas_description(CpuOptions::Blas blas) { return blas::library(blas).description(); }
+
+std::string blas_warning() { return blas::library(CpuOptions::Blas::automatic).warning; }
+
 }  // namespace aurora

@@ -16,6 +16,10 @@ Op flipped(Op op) { return op == Op::none ? Op::transpose : Op::none; }
 
 }  // namespace
 
+std::string Library::description() const {
+  return name + " " + version + " (" + kernel + ", " + licence + ")";
+}
+
 // A matrix by rows is its transpose by columns: c' = b' a'.
 template <class T>
 void Library::gemm(Order order, Op op_a, Op op_b, Index m, Index n, Index k, T alpha, const T* a, Index lda,
@@ -152,11 +156,3 @@ const Library& library(CpuOptions::Blas choice) {
 }
 
 }  // namespace aurora::blas
-
-namespace aurora {
-
-std::string blas_description(CpuOptions::Blas choice) { return blas::library(choice).description(); }
-
-std::string blas_warning() { return blas::library(CpuOptions::Blas::automatic).warning; }
-
-}  // namespace aurora

@@ -48,7 +48,7 @@ struct Library {
   Routines<double> doubles;
 
   /// "OpenBLAS 0.3.34.481.3 (SkylakeX kernels, BSD-3-Clause)".
-  std::string description() const { return name + " " + version + " (" + kernel + ", " + licence + ")"; }
+  std::string description() const;
 
   template <class T>
   void gemm(Order order, Op op_a, Op op_b, Index m, Index n, Index k, T alpha, const T* a, Index lda,

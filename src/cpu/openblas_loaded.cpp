@@ -5,6 +5,7 @@
 #include <link.h>
 
 #include <filesystem>
+#include <sstream>
 #include <stdexcept>
 #include <vector>
 
@@ -55,8 +56,10 @@ struct Shared {
 
 Shared open_shared() {
   std::vector<std::filesystem::path> places{own_file().parent_path() / "aurora-blas" / kFile};
-#ifdef AURORA_BLAS_FOLDER  // of a static libaurora, whose code lies in a program that may be anywhere
-  places.push_back(std::filesystem::path(AURORA_BLAS_FOLDER) / kFile);
+#ifdef AURORA_BLAS_FOLDERS  // of a static libaurora, whose code lies in a program that may be anywhere
+  std::istringstream folders(AURORA_BLAS_FOLDERS);
+  for (std::string folder; std::getline(folders, folder, ':');)
+    places.push_back(std::filesystem::path(folder) / kFile);
 #endif
   std::string reasons;
   for (const auto& path : places) {
