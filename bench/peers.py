@@ -15,7 +15,8 @@ rewritten from the published rules with fused operations and no copies:
     .venv/bin/python bench/peers.py [--threads 1] [--shapes 1024x384,...] [--families gauss,...] [--recorded FILE...]
                                     [--sequence FOLDER...] [--parts aurora,muon,optimum,carried,adamw] [--out FILE.md]
 
-PyTorch's MKL takes narrow kernels on CPUs that Intel did not make (docs/decisions/0002); --wide-kernels gives it the same as ours.
+PyTorch's MKL takes narrow kernels on CPUs that Intel did not make, where ours takes OpenBLAS (docs/decisions/0002): the first line
+gives the rate of one product in both.
 """
 import argparse
 import ctypes
@@ -445,14 +446,9 @@ def main():
     parser.add_argument("--parts", default="aurora,muon,optimum,carried,adamw")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--bf16", action="store_true", help="the release with bf16 products too")
-    parser.add_argument("--wide-kernels", action="store_true", help="PyTorch's MKL with the kernels that ours has")
     parser.add_argument("--build", default=str(ROOT / "build/release"))
     parser.add_argument("--json", help="one row of results a line")
     args = parser.parse_args()
-    wide = str(pathlib.Path(args.build) / "bench" / "libbench_wide_kernels.so")
-    if args.wide_kernels and wide not in os.environ.get("LD_PRELOAD", ""):
-        os.environ["LD_PRELOAD"] = wide
-        os.execv(sys.executable, [sys.executable, *sys.argv])
     torch.set_num_threads(args.threads)
     library = Library(args.build, args.threads)
     a, b = torch.randn(2048, 768), torch.randn(768, 768)
@@ -461,8 +457,7 @@ def main():
         "multiply", *map(ctypes.c_int64, (2048, 768, 768)), pointer(a), pointer(b), pointer(d)))}, 9)
     rows = open(args.json or os.devnull, "a")
     report(rows, part="machine", threads=args.threads, torch=torch.__version__, python=platform.python_version(),
-           wide_kernels=args.wide_kernels, **{f"gemm {k}, GFLOP/s": 2 * 2048 * 768 * 768 / 1e6 / statistics.median(t)
-                                              for k, t in rates.items()})
+           **{f"gemm {k}, GFLOP/s": 2 * 2048 * 768 * 768 / 1e6 / statistics.median(t) for k, t in rates.items()})
     if "aurora" in args.parts or "muon" in args.parts:
         matrices(args, library, rows)
     for name, part in dict(optimum=optimum, carried=carried, adamw=adamw, group=threads).items():

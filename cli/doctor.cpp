@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "aurora/backend.hpp"
+#include "aurora/version.hpp"
 #include "command.hpp"
 #include "terminal.hpp"
 #include "train.hpp"

@@ -13,6 +13,7 @@
 
 #include "aurora/backend.hpp"
 #include "aurora/step.hpp"
+#include "aurora/version.hpp"
 #include "command.hpp"
 #include "text_data.hpp"
 #include "train.hpp"

@@ -11,18 +11,30 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)  # lets ccache see through a precompiled header
 endif()
 
+configure_file(${CMAKE_CURRENT_LIST_DIR}/version.hpp.in ${PROJECT_BINARY_DIR}/include/aurora/version.hpp @ONLY)
+set(aurora_exports ${CMAKE_CURRENT_LIST_DIR}/exports.map)
+
 # What aurora::core and aurora::torch, the two installed libraries, have in common.
 function(aurora_library target component)
+  if(AURORA_SHARED)
+    add_library(${target} SHARED ${ARGN})
+    # Nothing of the BLAS may be seen from outside, nor be replaced by a BLAS of the same names that was loaded earlier.
+    target_link_options(${target} PRIVATE
+      -Wl,--version-script=${aurora_exports} -Wl,--exclude-libs,ALL -Wl,-Bsymbolic)
+    set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS ${aurora_exports})
+  else()
+    add_library(${target} STATIC ${ARGN})
+  endif()
   add_library(aurora::${component} ALIAS ${target})
   target_include_directories(${target} PUBLIC
-    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_compile_features(${target} PUBLIC cxx_std_20)
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:aurora_warnings>)
   set_target_properties(${target} PROPERTIES
-    EXPORT_NAME ${component} VERSION ${PROJECT_VERSION} SOVERSION 0
+    EXPORT_NAME ${component} VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
     DEFINE_SYMBOL ""  # a macro that users of the precompiled header would not have
     BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")
-  install(TARGETS ${target} EXPORT aurora-${component}-targets)
 endfunction()
 
 # For a target with sources that include torch headers.

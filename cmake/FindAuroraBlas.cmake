@@ -1,47 +1,123 @@
-# Defines aurora_blas: BLAS and LAPACK for the core, chosen by AURORA_BLAS.
-#   mkl       static oneMKL (PyPI mkl-static and mkl-include) from CMAKE_PREFIX_PATH, else from .venv, else from the prefix of
-#             the Python in use
-#   openblas  the system's OpenBLAS, static where it is found
-# Static, because libtorch exports BLAS names of its own and a process must not mix two.
-add_library(aurora_blas INTERFACE)
-if(AURORA_BLAS STREQUAL "mkl")
-  set(prefixes ${CMAKE_PREFIX_PATH} ${PROJECT_SOURCE_DIR}/.venv)
-  find_program(AURORA_PYTHON NAMES python3)
-  if(AURORA_PYTHON)
-    execute_process(COMMAND ${AURORA_PYTHON} -c "import sys; print(sys.prefix)" OUTPUT_VARIABLE python_prefix
-                    OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-    list(APPEND prefixes ${python_prefix})
+# BLAS and LAPACK of the core, by AURORA_BLAS:
+#   auto      on x86-64 oneMKL for CPUs made by Intel and OpenBLAS for all others, chosen at run time; elsewhere OpenBLAS, or
+#             the system's where the wheel is not there
+#   mkl       oneMKL alone: static, of the wheels mkl-static and mkl-include or of CMAKE_PREFIX_PATH
+#   openblas  OpenBLAS alone: the shared library of the wheel scipy-openblas32, or of CMAKE_PREFIX_PATH, copied beside ours
+#             and loaded at run time
+#   system    the system's OpenBLAS, linked, static where it is found
+# Whatever is linked is static or hidden, because libtorch exports BLAS names of its own and a process must not mix two.
+# Defines aurora::blas (what to link) and sets
+#   AURORA_BLAS_SOURCES   the files of src/cpu that a build has only with that BLAS
+#   AURORA_BLAS_RUNTIME   the shared library that must lie in aurora-blas/ beside ours, or empty
+#   AURORA_BLAS_NOTICES   NAME=FILE of each text that must go with it
+#   AURORA_BLAS_BUILT_IN  mkl, openblas or both: the choices at run time
+include(AuroraDistributions)
+add_library(aurora::blas INTERFACE IMPORTED GLOBAL)
+set(AURORA_BLAS_SOURCES)
+set(AURORA_BLAS_RUNTIME)
+set(AURORA_BLAS_NOTICES)
+set(AURORA_BLAS_BUILT_IN)
+
+# Each sets MISSING to what keeps it from being built in, else adds to the variables above.
+macro(aurora_add_mkl missing)
+  find_path(AURORA_MKL_INCLUDE mkl_service.h PATHS ${CMAKE_PREFIX_PATH} PATH_SUFFIXES include NO_DEFAULT_PATH)
+  find_library(AURORA_MKL_CORE libmkl_core.a PATHS ${CMAKE_PREFIX_PATH} PATH_SUFFIXES lib NO_DEFAULT_PATH)
+  find_file(AURORA_MKL_LICENCE NAMES license.txt LICENSE.txt
+    PATHS ${CMAKE_PREFIX_PATH} PATH_SUFFIXES share/doc/mkl/licensing NO_DEFAULT_PATH)
+  if(NOT AURORA_MKL_CORE OR NOT AURORA_MKL_INCLUDE)
+    aurora_distribution_files(static_files mkl-static)
+    aurora_distribution_files(include_files mkl-include)
+    aurora_file_of(AURORA_MKL_CORE /libmkl_core[.]a ${static_files})
+    aurora_file_of(mkl_header /mkl_service[.]h ${include_files})
+    aurora_file_of(AURORA_MKL_LICENCE [.]dist-info/.*LICENSE[.]txt ${static_files})
+    get_filename_component(AURORA_MKL_INCLUDE "${mkl_header}" DIRECTORY)
   endif()
-  find_path(AURORA_MKL_INCLUDE mkl.h PATHS ${prefixes} PATH_SUFFIXES include NO_DEFAULT_PATH)
-  find_library(AURORA_MKL_CORE libmkl_core.a PATHS ${prefixes} PATH_SUFFIXES lib NO_DEFAULT_PATH)
-  if(NOT AURORA_MKL_INCLUDE OR NOT AURORA_MKL_CORE)
-    list(JOIN prefixes " or " places)
-    message(FATAL_ERROR
-      "No static oneMKL in ${places}. Run scripts/setup, or configure with -DAURORA_BLAS=openblas.")
+  if(AURORA_MKL_CORE AND AURORA_MKL_INCLUDE)
+    get_filename_component(mkl_folder ${AURORA_MKL_CORE} DIRECTORY)
+    get_filename_component(mkl_prefix ${mkl_folder} DIRECTORY)
+    target_include_directories(aurora::blas SYSTEM INTERFACE ${AURORA_MKL_INCLUDE})
+    target_compile_definitions(aurora::blas INTERFACE AURORA_BLAS_MKL)
+    target_link_libraries(aurora::blas INTERFACE
+      -Wl,--start-group ${mkl_folder}/libmkl_intel_lp64.a ${mkl_folder}/libmkl_sequential.a ${AURORA_MKL_CORE}
+      -Wl,--end-group pthread m dl)
+    list(APPEND AURORA_BLAS_SOURCES mkl.cpp)
+    list(APPEND AURORA_BLAS_BUILT_IN mkl)
+    list(APPEND AURORA_BLAS_NOTICES oneMKL=${AURORA_MKL_LICENCE}
+      oneMKL-third-party-programs=${mkl_prefix}/share/doc/mkl/licensing/third-party-programs.txt)
+  else()
+    set(${missing} "static oneMKL (pip install mkl-static mkl-include)")
   endif()
-  get_filename_component(mkl_folder ${AURORA_MKL_CORE} DIRECTORY)
-  target_include_directories(aurora_blas SYSTEM INTERFACE ${AURORA_MKL_INCLUDE})
-  target_compile_definitions(aurora_blas INTERFACE AURORA_BLAS_MKL)
-  target_link_libraries(aurora_blas INTERFACE
-    -Wl,--start-group ${mkl_folder}/libmkl_intel_lp64.a ${mkl_folder}/libmkl_gnu_thread.a ${AURORA_MKL_CORE}
-    -Wl,--end-group -l:libgomp.so.1 pthread m dl
-    -Wl,-z,muldefs)  # src/cpu/blas.cpp replaces one function of MKL; docs/decisions/0002-mkl-on-other-cpus.md
-elseif(AURORA_BLAS STREQUAL "openblas")
+endmacro()
+
+macro(aurora_add_openblas missing)
+  find_file(AURORA_SCIPY_OPENBLAS libscipy_openblas.so PATHS ${CMAKE_PREFIX_PATH} PATH_SUFFIXES lib NO_DEFAULT_PATH)
+  find_file(AURORA_SCIPY_OPENBLAS_LICENCE LICENSE.txt
+    PATHS ${CMAKE_PREFIX_PATH} PATH_SUFFIXES share/doc/scipy-openblas NO_DEFAULT_PATH)
+  if(NOT AURORA_SCIPY_OPENBLAS)
+    aurora_distribution_files(openblas_files scipy-openblas32)
+    aurora_file_of(AURORA_SCIPY_OPENBLAS /libscipy_openblas[.]so ${openblas_files})
+    aurora_file_of(AURORA_SCIPY_OPENBLAS_LICENCE [.]dist-info/.*LICENSE[.]txt ${openblas_files})
+  endif()
+  if(AURORA_SCIPY_OPENBLAS)
+    target_compile_definitions(aurora::blas INTERFACE AURORA_BLAS_OPENBLAS)
+    target_link_libraries(aurora::blas INTERFACE dl)
+    set(AURORA_BLAS_RUNTIME ${AURORA_SCIPY_OPENBLAS})
+    list(APPEND AURORA_BLAS_SOURCES openblas.cpp openblas_loaded.cpp)
+    list(APPEND AURORA_BLAS_BUILT_IN openblas)
+    list(APPEND AURORA_BLAS_NOTICES OpenBLAS=${AURORA_SCIPY_OPENBLAS_LICENCE})
+  else()
+    set(${missing} "OpenBLAS (pip install scipy-openblas32)")
+  endif()
+endmacro()
+
+macro(aurora_add_system_openblas missing)
   set(suffixes openblas-pthread openblas ${CMAKE_CXX_LIBRARY_ARCHITECTURE}/openblas-pthread)
   find_library(AURORA_OPENBLAS NAMES libopenblas.a openblas PATH_SUFFIXES ${suffixes})
-  find_library(AURORA_LAPACKE NAMES liblapacke.a lapacke PATH_SUFFIXES ${suffixes})
-  find_path(AURORA_OPENBLAS_INCLUDE cblas.h PATH_SUFFIXES ${suffixes})
-  find_path(AURORA_LAPACKE_INCLUDE lapacke.h PATH_SUFFIXES ${suffixes})
-  if(NOT (AURORA_OPENBLAS AND AURORA_LAPACKE AND AURORA_OPENBLAS_INCLUDE AND AURORA_LAPACKE_INCLUDE))
-    message(FATAL_ERROR "No OpenBLAS with cblas.h and lapacke.h. Run scripts/setup (libopenblas-dev, liblapacke-dev).")
+  if(AURORA_OPENBLAS)
+    target_compile_definitions(aurora::blas INTERFACE AURORA_BLAS_OPENBLAS)
+    target_link_libraries(aurora::blas INTERFACE ${AURORA_OPENBLAS} pthread m)
+    list(APPEND AURORA_BLAS_SOURCES openblas.cpp openblas_linked.cpp)
+    list(APPEND AURORA_BLAS_BUILT_IN openblas)
+    if(AURORA_OPENBLAS MATCHES "\\.a$")
+      target_link_libraries(aurora::blas INTERFACE -l:libgfortran.so.5)
+      list(APPEND AURORA_BLAS_NOTICES OpenBLAS=/usr/share/doc/libopenblas-dev/copyright)
+    endif()
+  else()
+    set(${missing} "the system's OpenBLAS (Debian: apt-get install libopenblas-dev)")
   endif()
-  target_include_directories(aurora_blas SYSTEM INTERFACE ${AURORA_OPENBLAS_INCLUDE} ${AURORA_LAPACKE_INCLUDE})
-  target_compile_definitions(aurora_blas INTERFACE AURORA_BLAS_OPENBLAS)
-  target_link_libraries(aurora_blas INTERFACE ${AURORA_LAPACKE} ${AURORA_OPENBLAS})
-  if(AURORA_OPENBLAS MATCHES "\\.a$")
-    target_link_libraries(aurora_blas INTERFACE -l:libgfortran.so.5)
+endmacro()
+
+set(missing_mkl)
+set(missing_openblas)
+if(AURORA_BLAS STREQUAL "auto")
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    aurora_add_mkl(missing_mkl)
+    aurora_add_openblas(missing_openblas)
+  else()
+    aurora_add_openblas(missing_openblas)
+    if(missing_openblas)
+      set(missing_openblas)
+      aurora_add_system_openblas(missing_openblas)
+    endif()
   endif()
-  target_link_libraries(aurora_blas INTERFACE -l:libgomp.so.1 pthread m)
+elseif(AURORA_BLAS STREQUAL "mkl")
+  aurora_add_mkl(missing_mkl)
+elseif(AURORA_BLAS STREQUAL "openblas")
+  aurora_add_openblas(missing_openblas)
+elseif(AURORA_BLAS STREQUAL "system")
+  aurora_add_system_openblas(missing_openblas)
 else()
-  message(FATAL_ERROR "AURORA_BLAS is '${AURORA_BLAS}'; it must be mkl or openblas.")
+  message(FATAL_ERROR "AURORA_BLAS is '${AURORA_BLAS}'; it must be auto, mkl, openblas or system.")
 endif()
+if(missing_mkl OR missing_openblas)
+  list(JOIN aurora_pythons " or " places)
+  set(missing ${missing_mkl} ${missing_openblas})
+  list(JOIN missing " and " missing)
+  message(FATAL_ERROR "AURORA_BLAS=${AURORA_BLAS} needs ${missing}, for ${places}. scripts/setup installs it.")
+endif()
+foreach(notice ${AURORA_BLAS_NOTICES})
+  string(REGEX REPLACE "^[^=]*=" "" file ${notice})
+  if(NOT EXISTS ${file})
+    message(WARNING "The terms of the BLAS are not there, so cmake --install, which brings them along, will stop: ${notice}")
+  endif()
+endforeach()

@@ -1,8 +1,16 @@
-# Defines aurora::libtorch from a PyTorch wheel: AURORA_TORCH_DIR, else .venv beside the project, else the Python in use;
-# for a wheel of our own (SKBUILD) the Python that it is for.
+# Defines aurora::libtorch from a PyTorch wheel: the one of an existing target `torch` (find_package(Torch) makes it), else
+# AURORA_TORCH_DIR, else .venv beside the project, else the Python in use; for a wheel of our own (SKBUILD) the Python that it
+# is for.
 # Takes headers and libraries from the wheel's folder, because the wheel's own CMake package demands a CUDA toolkit where
 # the wheel was built with CUDA. Sets AURORA_TORCH_DIR and AURORA_TORCH_VERSION.
 set(AURORA_TORCH_DIR "" CACHE PATH "Folder of the torch Python package")
+if(TARGET torch)
+  get_target_property(torch_file torch IMPORTED_LOCATION)
+  if(torch_file)
+    get_filename_component(torch_folder ${torch_file}/../.. ABSOLUTE)
+    set(AURORA_TORCH_DIR ${torch_folder} CACHE PATH "Folder of the torch Python package" FORCE)
+  endif()
+endif()
 find_program(AURORA_PYTHON NAMES python3)
 set(pythons ${CMAKE_SOURCE_DIR}/.venv/bin/python ${AURORA_PYTHON})
 if(SKBUILD)

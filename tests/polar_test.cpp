@@ -10,6 +10,7 @@
 #include <set>
 
 #include "support/matchers.hpp"
+#include "support/tested_backend.hpp"
 
 namespace aurora::test {
 namespace {
@@ -19,7 +20,7 @@ constexpr double kInf = std::numeric_limits<double>::infinity();
 
 Matrix polar_of(const Matrix& g, DType dtype, const PolarSchedule& schedule = kExact,
                 Placement placement = {}) {
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   Stored u(scaled(kNaN, g), dtype, placement);
   polar(*backend, Stored(g, dtype, placement).cview(), schedule, u.view());
   EXPECT_TRUE(u.padding_is_untouched());
@@ -297,7 +298,7 @@ TEST_P(Polar, CutsSingularValuesWhereTheHeaderSays) {
 
 TEST_P(Polar, LeavesItsInputUnchangedToTheByte) {
   Random random(10);
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   for (const PolarSchedule& schedule : kPolarSchedules) {
     for (const Placement& placement :
          {Placement{}, {.gap = 2, .offset = 1}, {.column_major = true, .gap = 1}}) {
@@ -343,7 +344,7 @@ TEST_P(Polar, OfABatchIsThatOfEachMatrix) {
 }
 
 TEST_P(Polar, RefusesWhatIsNotFiniteAndWritesNothing) {
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   for (const double bad : {kNaN, kInf, -kInf}) {
     Matrix g = identity(5);
     g(4, 2) = bad;
@@ -368,7 +369,7 @@ TEST_P(Polar, LetsNaNThroughASchedule) {
 }
 
 TEST(PolarErrors, NameTheShapesAndTypesThatDiffer) {
-  const auto backend = make_cpu_backend();
+  const auto backend = make_tested_backend();
   const Stored g(Matrix{4, 2}, DType::f32);
   Stored wrong_shape(Matrix{2, 4}, DType::f32), wrong_type(Matrix{4, 2}, DType::f64);
   EXPECT_EQ(message_of([&] { polar(*backend, g.view(), kExact, wrong_shape.view()); }),
@@ -468,7 +469,7 @@ TEST_P(Polar, RepeatsItsBitsAndAgreesAcrossThreadCounts) {
   for (const PolarSchedule& schedule : {kExact, kPolarExpress5}) {
     Matrix first;
     for (const int threads : {1, 2}) {
-      const auto backend = make_cpu_backend({.threads = threads});
+      const auto backend = make_tested_backend(threads);
       Matrix before;
       for (int repeat = 0; repeat < 2; ++repeat) {
         // Another placement in memory each time: alignment must not decide.

@@ -70,12 +70,12 @@ Attention::Attention(const ModelConfig& config)
 
 torch::Tensor Attention::forward(const torch::Tensor& x, const torch::Tensor& cos, const torch::Tensor& sin) {
   const auto heads = [&](const torch::Tensor& y) { return y.view({x.size(0), x.size(1), -1, head_width_}); };
-  const auto q = rotated(heads(q_proj_(x)), cos, sin).transpose(1, 2);
-  const auto k = rotated(heads(k_proj_(x)), cos, sin).transpose(1, 2);
-  const auto v = heads(v_proj_(x)).transpose(1, 2);
+  const auto q = rotated(heads(product(x, q_proj_->weight)), cos, sin).transpose(1, 2);
+  const auto k = rotated(heads(product(x, k_proj_->weight)), cos, sin).transpose(1, 2);
+  const auto v = heads(product(x, v_proj_->weight)).transpose(1, 2);
   const bool shared = k.size(1) != q.size(1);
   const auto mixed = torch::scaled_dot_product_attention(q, k, v, {}, 0.0, /*is_causal=*/true, {}, shared);
-  return o_proj_(mixed.transpose(1, 2).reshape(x.sizes()));
+  return product(mixed.transpose(1, 2).reshape(x.sizes()), o_proj_->weight);
 }
 
 SwiGlu::SwiGlu(const ModelConfig& config)
@@ -83,7 +83,9 @@ SwiGlu::SwiGlu(const ModelConfig& config)
       up_proj_(register_module("up_proj", matrix(config.width, config.neurons()))),
       down_proj_(register_module("down_proj", matrix(config.neurons(), config.width))) {}
 
-torch::Tensor SwiGlu::activations(const torch::Tensor& x) { return torch::silu(gate_proj_(x)) * up_proj_(x); }
+torch::Tensor SwiGlu::activations(const torch::Tensor& x) {
+  return torch::silu(product(x, gate_proj_->weight)) * product(x, up_proj_->weight);
+}
 
 Layer::Layer(const ModelConfig& config)
     : input_layernorm_(
@@ -139,7 +141,7 @@ torch::Tensor Model::forward(const torch::Tensor& tokens, std::vector<torch::Ten
   auto x = embed_tokens_(tokens);
   for (std::size_t i = 0; i < layers_.size(); ++i)
     x = layers_[i]->forward(x, cos, sin, activations != nullptr ? &(*activations)[i] : nullptr);
-  return lm_head_(norm_->forward(x)).flatten(0, 1);
+  return product(norm_->forward(x), lm_head_->weight).flatten(0, 1);
 }
 
 torch::Tensor next_byte_loss(Model& model, const torch::Tensor& anywhere, bool bf16,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config.hpp"
+#include "products.hpp"
 
 namespace aurora::trainer {
 
@@ -38,7 +39,7 @@ class SwiGlu : public torch::nn::Module {
   explicit SwiGlu(const ModelConfig& config);
   /// What the neurons put out: silu(gate(x)) * up(x), [batch, time, neurons].
   torch::Tensor activations(const torch::Tensor& x);
-  torch::Tensor down(const torch::Tensor& activations) { return down_proj_(activations); }
+  torch::Tensor down(const torch::Tensor& activations) { return product(activations, down_proj_->weight); }
 
  private:
   torch::nn::Linear gate_proj_, up_proj_, down_proj_;

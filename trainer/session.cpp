@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 
+#include "products.hpp"
 #include "train.hpp"
 
 namespace aurora::trainer {
@@ -25,7 +26,8 @@ std::string first_line(const c10::Error& error) {
 
 std::string torch_description() {
   std::string text = "torch " TORCH_VERSION ", CPU capability " + at::get_cpu_capability() + ", " +
-                     std::to_string(at::get_num_threads()) + " threads";
+                     std::to_string(at::get_num_threads()) + " threads, model's products by its " +
+                     products_description();
   return text + "\n" + at::show_config();
 }
 

@@ -9,6 +9,7 @@
 
 #include "atomic_file.hpp"
 #include "aurora/torch/backend.hpp"
+#include "aurora/version.hpp"
 #include "checkpoint.hpp"
 #include "device.hpp"
 #include "evaluate.hpp"

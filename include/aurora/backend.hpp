@@ -108,7 +108,7 @@ class Backend {
   Backend& operator=(const Backend&) = delete;
   virtual ~Backend() = default;
 
-  // What it is: its name for people ("cpu: oneMKL 2026.2 (AVX-512), 2 threads"), where it computes, its
+  // What it is: its name for people ("cpu: oneMKL 2026.2 (AVX-512 kernels, ...), 2 threads"), where it computes, its
   // memory, and how it takes many matrices at once.
   virtual std::string description() const = 0;
   virtual Device device() const = 0;
@@ -216,16 +216,24 @@ double smallest(Backend& backend, ConstMatrixView x);
 bool all_finite(Backend& backend, ConstMatrixView x);
 
 struct CpuOptions {
+  /// automatic: oneMKL on CPUs made by Intel, OpenBLAS on all others, or the one that was built in.
+  enum class Blas { automatic, openblas, mkl };
+
   int threads = 1;  // >= 1
+  Blas blas = Blas::automatic;
 };
 
 /// BLAS and LAPACK on the CPU. Each matrix is computed by one thread with sequential BLAS, and threads share
 /// the matrices: a matrix gets the same bits alone, in any group, and with any number of threads.
+/// Throws std::invalid_argument for a BLAS that was not built in, std::runtime_error for one that cannot be
+/// loaded.
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options = {});
 
-/// Name, version and chosen kernel of the BLAS: "oneMKL 2026.0 (AVX-512)".
-std::string blas_description();
-/// Empty, or a sentence that says the BLAS picked a kernel far below what the CPU has.
+/// Name, version, chosen kernel and licence of the BLAS: "OpenBLAS 0.3.34.481.3 (SkylakeX kernels,
+/// BSD-3-Clause)". Throws as make_cpu_backend does.
+std::string blas_description(CpuOptions::Blas blas = CpuOptions::Blas::automatic);
+/// Empty, or a sentence that says the BLAS picked a kernel far below what the CPU has. Throws as
+/// make_cpu_backend does.
 std::string blas_warning();
 
 }  // namespace aurora

@@ -14,7 +14,7 @@
 #include "../operands.hpp"
 
 // libgomp's entry point for `#pragma omp parallel`. Called by name so that every compiler shares the one
-// thread pool that MKL and libtorch use too; a second pool would fight them for the cores.
+// thread pool that libtorch uses too; a second pool would fight them for the cores.
 extern "C" {
 void GOMP_parallel(void (*function)(void*), void* data, unsigned thread_count, unsigned flags);
 int omp_get_thread_num(void);
@@ -136,15 +136,14 @@ T* elements(const MatrixView& view, Index b) {
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(int threads) : threads_(threads) {
+  CpuBackend(int threads, const blas::Library& blas) : blas_(blas), threads_(threads) {
     if (threads < 1) fail("make_cpu_backend", "At least one thread is needed: ", threads);
-    blas::set_threads(1);
-    for (int i = 0; threads > 1 && i < threads; ++i) workers_.push_back(std::make_unique<CpuBackend>(1));
+    for (int i = 0; threads > 1 && i < threads; ++i) workers_.push_back(std::make_unique<CpuBackend>(1, blas));
     for (const auto& worker : workers_) memory_.count_too(worker->memory_);
   }
 
   std::string description() const override {
-    return "cpu: " + blas_description() + ", " + std::to_string(threads_) +
+    return "cpu: " + blas_.description() + ", " + std::to_string(threads_) +
            (threads_ == 1 ? " thread" : " threads");
   }
   Device device() const override { return Device::cpu; }
@@ -185,7 +184,7 @@ class CpuBackend final : public Backend {
     const BlasView A = blas_view(a), B = blas_view(b), C = blas_view(c);
     visit_float(c.dtype, [&]<class T>(T) {
       for (Index i = 0; i < c.batch; ++i) {
-        blas::gemm<T>(C.order, op_for(A, C), op_for(B, C), c.rows, c.cols, a.cols, static_cast<T>(alpha),
+        blas_.gemm<T>(C.order, op_for(A, C), op_for(B, C), c.rows, c.cols, a.cols, static_cast<T>(alpha),
                       elements<T>(a, i), A.leading, elements<T>(b, i), B.leading, static_cast<T>(beta),
                       elements<T>(c, i), C.leading);
       }
@@ -199,7 +198,7 @@ class CpuBackend final : public Backend {
     const blas::Op op = X.order == S.order ? blas::Op::transpose : blas::Op::none;
     visit_float(s.dtype, [&]<class T>(T) {
       for (Index i = 0; i < s.batch; ++i) {
-        blas::syrk<T>(S.order, op, s.rows, x.rows, elements<T>(x, i), X.leading, elements<T>(s, i),
+        blas_.syrk<T>(S.order, op, s.rows, x.rows, elements<T>(x, i), X.leading, elements<T>(s, i),
                       S.leading);
       }
     });
@@ -214,7 +213,7 @@ class CpuBackend final : public Backend {
     visit_float(s.dtype, [&]<class T>(T) {
       const Index ld = blas_view(s).leading;
       T* r = elements<T>(s, 0);
-      if (blas::potrf<T>(s.rows, r, ld) != 0) return;
+      if (blas_.potrf<T>(s.rows, r, ld) != 0) return;
       T smallest = r[0], largest_value = r[0];
       for (Index i = 1; i < s.rows; ++i) {
         smallest = std::min(smallest, r[i * ld + i]);
@@ -234,7 +233,7 @@ class CpuBackend final : public Backend {
     const BlasView R = blas_view(turned ? transposed(r) : r), X = blas_view(x);
     visit_float(x.dtype, [&]<class T>(T) {
       for (Index i = 0; i < x.batch; ++i) {
-        blas::trsm<T>(X.order, op, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i),
+        blas_.trsm<T>(X.order, op, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i),
                       X.leading);
       }
     });
@@ -245,7 +244,7 @@ class CpuBackend final : public Backend {
     const BlasView R = blas_view(r), X = blas_view(x);
     visit_float(x.dtype, [&]<class T>(T) {
       for (Index i = 0; i < x.batch; ++i) {
-        blas::trmm<T>(X.order, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i), X.leading);
+        blas_.trmm<T>(X.order, x.rows, x.cols, elements<T>(r, i), R.leading, elements<T>(x, i), X.leading);
       }
     });
   }
@@ -256,7 +255,7 @@ class CpuBackend final : public Backend {
     cpu::axpby(1.0, r, 0.0, s);
     visit_float(s.dtype, [&]<class T>(T) {
       for (Index i = 0; i < s.batch; ++i) {
-        converged("upper_row_gram", s, blas::lauum<T>(s.rows, elements<T>(s, i), blas_view(s).leading));
+        converged("upper_row_gram", s, blas_.lauum<T>(s.rows, elements<T>(s, i), blas_view(s).leading));
       }
     });
     cpu::mirror_upper(s);
@@ -274,7 +273,7 @@ class CpuBackend final : public Backend {
       for (Index i = 0; i < s.batch; ++i) {
         converged(
             "symmetric_eigen", s,
-            blas::syevd<T>(n, elements<T>(s, i), elements<T>(w, i), work, work_size, iwork, iwork_size));
+            blas_.syevd<T>(n, elements<T>(s, i), elements<T>(w, i), work, work_size, iwork, iwork_size));
       }
     });
   }
@@ -293,13 +292,13 @@ class CpuBackend final : public Backend {
     visit_float(x.dtype, [&]<class T>(T) {
       const Index ld = blas_view(x).leading, ldu = blas_view(u).leading, ldv = std::max(n, v.row_stride);
       T wanted = 0;
-      blas::gesdd<T>(m, n, elements<T>(x, 0), ld, elements<T>(s, 0), elements<T>(u, 0), ldu,
+      blas_.gesdd<T>(m, n, elements<T>(x, 0), ld, elements<T>(s, 0), elements<T>(u, 0), ldu,
                      elements<T>(v, 0), ldv, &wanted, -1, iwork);
       const auto work_size = static_cast<Index>(wanted);
       auto* work = reinterpret_cast<T*>(memory_.take(work_size * Index{sizeof(T)}));
       for (Index i = 0; i < x.batch; ++i) {
         converged("svd", x,
-                  blas::gesdd<T>(m, n, elements<T>(x, i), ld, elements<T>(s, i), elements<T>(u, i), ldu,
+                  blas_.gesdd<T>(m, n, elements<T>(x, i), ld, elements<T>(s, i), elements<T>(u, i), ldu,
                                  elements<T>(v, i), ldv, work, work_size, iwork));
       }
     });
@@ -343,7 +342,6 @@ class CpuBackend final : public Backend {
         return true;
       }
       void run(CpuBackend& worker) {
-        blas::set_threads(1);
         std::size_t of_group = 0;
         for (Index i = 0; next(of_group, i);) {
           try {
@@ -380,6 +378,7 @@ class CpuBackend final : public Backend {
                              shape_text(x) + ", info " + std::to_string(info));
   }
 
+  const blas::Library& blas_;
   int threads_;
   Arena memory_;
   std::vector<std::unique_ptr<CpuBackend>> workers_;  // one per thread, each on one thread
@@ -388,7 +387,11 @@ class CpuBackend final : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
-  return std::make_unique<CpuBackend>(options.threads);
+  return std::make_unique<CpuBackend>(options.threads, blas::library(options.blas));
 }
+
+std::string blas_description(CpuOptions::Blas blas) { return blas::library(blas).description(); }
+
+std::string blas_warning() { return blas::library(CpuOptions::Blas::automatic).warning; }
 
 }  // namespace aurora

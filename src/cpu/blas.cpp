@@ -1,16 +1,7 @@
 #include "blas.hpp"
 
-#ifdef AURORA_BLAS_MKL
-#include <mkl.h>
-#else
-#include <cblas.h>
-#include <lapacke.h>
-#endif
-
 #include <limits>
-#include <string_view>
-#include <type_traits>
-
+#include <utility>
 #include "../error.hpp"
 
 namespace aurora::blas {
@@ -21,208 +12,148 @@ Int narrow(Index value) {
   return static_cast<Int>(value);
 }
 
-CBLAS_ORDER cblas(Order order) { return order == Order::row ? CblasRowMajor : CblasColMajor; }
-CBLAS_TRANSPOSE cblas(Op op) { return op == Op::none ? CblasNoTrans : CblasTrans; }
-
-/// The routine for T of a pair.
-template <class T, class Single, class Double>
-constexpr auto routine(Single single, Double twice) {
-  if constexpr (std::is_same_v<T, float>) {
-    return single;
-  } else {
-    return twice;
-  }
-}
+const char* flag(Op op) { return op == Op::none ? "N" : "T"; }
+Op flipped(Op op) { return op == Op::none ? Op::transpose : Op::none; }
 
 }  // namespace
 
+std::string Library::description() const {
+  return name + " " + version + " (" + kernel + ", " + licence + ")";
+}
+
+// A matrix by rows is its transpose by columns: c' = b' a'.
 template <class T>
-void gemm(Order order, Op op_a, Op op_b, Index m, Index n, Index k, T alpha, const T* a, Index lda,
-          const T* b, Index ldb, T beta, T* c, Index ldc) {
-  routine<T>(cblas_sgemm, cblas_dgemm)(cblas(order), cblas(op_a), cblas(op_b), narrow(m), narrow(n),
-                                       narrow(k), alpha, a, narrow(lda), b, narrow(ldb), beta, c,
-                                       narrow(ldc));
+void Library::gemm(Order order, Op op_a, Op op_b, Index m, Index n, Index k, T alpha, const T* a, Index lda,
+                   const T* b, Index ldb, T beta, T* c, Index ldc) const {
+  if (order == Order::row) {
+    std::swap(op_a, op_b);
+    std::swap(m, n);
+    std::swap(a, b);
+    std::swap(lda, ldb);
+  }
+  const Int rows = narrow(m), cols = narrow(n), inner = narrow(k), a_ld = narrow(lda), b_ld = narrow(ldb),
+            c_ld = narrow(ldc);
+  routines<T>().gemm(flag(op_a), flag(op_b), &rows, &cols, &inner, &alpha, a, &a_ld, b, &b_ld, &beta, c,
+                     &c_ld, 1, 1);
 }
 
 template <class T>
-void syrk(Order order, Op op, Index n, Index k, const T* a, Index lda, T* c, Index ldc) {
-  routine<T>(cblas_ssyrk, cblas_dsyrk)(cblas(order), CblasUpper, cblas(op), narrow(n), narrow(k), T{1}, a,
-                                       narrow(lda), T{0}, c, narrow(ldc));
+void Library::syrk(Order order, Op op, Index n, Index k, const T* a, Index lda, T* c, Index ldc) const {
+  const bool columns = order == Order::column;
+  const Int size = narrow(n), inner = narrow(k), a_ld = narrow(lda), c_ld = narrow(ldc);
+  const T one = 1, zero = 0;
+  routines<T>().syrk(columns ? "U" : "L", flag(columns ? op : flipped(op)), &size, &inner, &one, a, &a_ld,
+                     &zero, c, &c_ld, 1, 1);
 }
 
 // Row-major x is x' by columns: x r^-1 is then r'^-1 x' from the left.
 template <class T>
-void trsm(Order order, Op op, Index m, Index n, const T* r, Index ldr, T* x, Index ldx) {
+void Library::trsm(Order order, Op op, Index m, Index n, const T* r, Index ldr, T* x, Index ldx) const {
   const bool columns = order == Order::column;
-  routine<T>(cblas_strsm, cblas_dtrsm)(CblasColMajor, columns ? CblasRight : CblasLeft, CblasUpper,
-                                       columns == (op == Op::none) ? CblasNoTrans : CblasTrans, CblasNonUnit,
-                                       narrow(columns ? m : n), narrow(columns ? n : m), T{1}, r, narrow(ldr),
-                                       x, narrow(ldx));
+  const Int rows = narrow(columns ? m : n), cols = narrow(columns ? n : m), r_ld = narrow(ldr),
+            x_ld = narrow(ldx);
+  const T one = 1;
+  routines<T>().trsm(columns ? "R" : "L", "U", flag(columns ? op : flipped(op)), "N", &rows, &cols, &one, r,
+                     &r_ld, x, &x_ld, 1, 1, 1, 1);
 }
 
 template <class T>
-void trmm(Order order, Index m, Index n, const T* r, Index ldr, T* x, Index ldx) {
+void Library::trmm(Order order, Index m, Index n, const T* r, Index ldr, T* x, Index ldx) const {
   const bool columns = order == Order::column;
-  routine<T>(cblas_strmm, cblas_dtrmm)(
-      CblasColMajor, columns ? CblasRight : CblasLeft, CblasUpper, columns ? CblasNoTrans : CblasTrans,
-      CblasNonUnit, narrow(columns ? m : n), narrow(columns ? n : m), T{1}, r, narrow(ldr), x, narrow(ldx));
+  const Int rows = narrow(columns ? m : n), cols = narrow(columns ? n : m), r_ld = narrow(ldr),
+            x_ld = narrow(ldx);
+  const T one = 1;
+  routines<T>().trmm(columns ? "R" : "L", "U", flag(columns ? Op::none : Op::transpose), "N", &rows, &cols,
+                     &one, r, &r_ld, x, &x_ld, 1, 1, 1, 1);
 }
 
-// LAPACKE's names may be macros with arguments, which have no address: one call for each type.
-#ifdef AURORA_BLAS_MKL
-#define AURORA_LAPACK(name) name##_
-#else
-#define AURORA_LAPACK(name) LAPACK_##name
-#endif
-
 template <class T>
-Int potrf(Index n, T* a, Index lda) {
+Int Library::potrf(Index n, T* a, Index lda) const {
   const Int order = narrow(n), ld = narrow(lda);
   Int info = 0;
-  if constexpr (std::is_same_v<T, float>) {
-    AURORA_LAPACK(spotrf)("L", &order, a, &ld, &info);
-  } else {
-    AURORA_LAPACK(dpotrf)("L", &order, a, &ld, &info);
-  }
+  routines<T>().potrf("L", &order, a, &ld, &info, 1);
   return info;
 }
 
 template <class T>
-Int lauum(Index n, T* r, Index ldr) {
+Int Library::lauum(Index n, T* r, Index ldr) const {
   const Int order = narrow(n), ld = narrow(ldr);
   Int info = 0;
-  if constexpr (std::is_same_v<T, float>) {
-    AURORA_LAPACK(slauum)("U", &order, r, &ld, &info);
-  } else {
-    AURORA_LAPACK(dlauum)("U", &order, r, &ld, &info);
-  }
+  routines<T>().lauum("U", &order, r, &ld, &info, 1);
   return info;
 }
 
 template <class T>
-Int syevd(Index n, T* a, T* w, T* work, Index work_size, Int* iwork, Index iwork_size) {
+Int Library::syevd(Index n, T* a, T* w, T* work, Index work_size, Int* iwork, Index iwork_size) const {
   const Int order = narrow(n), size = narrow(work_size), isize = narrow(iwork_size);
   Int info = 0;
-  if constexpr (std::is_same_v<T, float>) {
-    AURORA_LAPACK(ssyevd)("V", "U", &order, a, &order, w, work, &size, iwork, &isize, &info);
-  } else {
-    AURORA_LAPACK(dsyevd)("V", "U", &order, a, &order, w, work, &size, iwork, &isize, &info);
-  }
+  routines<T>().syevd("V", "U", &order, a, &order, w, work, &size, iwork, &isize, &info, 1, 1);
   return info;
 }
 
 template <class T>
-Int gesdd(Index m, Index n, T* a, Index lda, T* s, T* u, Index ldu, T* vt, Index ldvt, T* work,
-          Index work_size, Int* iwork) {
+Int Library::gesdd(Index m, Index n, T* a, Index lda, T* s, T* u, Index ldu, T* vt, Index ldvt, T* work,
+                   Index work_size, Int* iwork) const {
   const Int rows = narrow(m), cols = narrow(n), a_ld = narrow(lda), u_ld = narrow(ldu), v_ld = narrow(ldvt),
             size = narrow(work_size);
   Int info = 0;
-  if constexpr (std::is_same_v<T, float>) {
-    AURORA_LAPACK(sgesdd)("S", &rows, &cols, a, &a_ld, s, u, &u_ld, vt, &v_ld, work, &size, iwork, &info);
-  } else {
-    AURORA_LAPACK(dgesdd)("S", &rows, &cols, a, &a_ld, s, u, &u_ld, vt, &v_ld, work, &size, iwork, &info);
-  }
+  routines<T>().gesdd("S", &rows, &cols, a, &a_ld, s, u, &u_ld, vt, &v_ld, work, &size, iwork, &info, 1);
   return info;
 }
 
-template void gemm(Order, Op, Op, Index, Index, Index, float, const float*, Index, const float*, Index, float,
-                   float*, Index);
-template void syrk(Order, Op, Index, Index, const float*, Index, float*, Index);
-template void trsm(Order, Op, Index, Index, const float*, Index, float*, Index);
-template void trmm(Order, Index, Index, const float*, Index, float*, Index);
-template Int potrf(Index, float*, Index);
-template Int lauum(Index, float*, Index);
-template Int syevd(Index, float*, float*, float*, Index, Int*, Index);
-template Int gesdd(Index, Index, float*, Index, float*, float*, Index, float*, Index, float*, Index, Int*);
-template void gemm(Order, Op, Op, Index, Index, Index, double, const double*, Index, const double*, Index,
-                   double, double*, Index);
-template void syrk(Order, Op, Index, Index, const double*, Index, double*, Index);
-template void trsm(Order, Op, Index, Index, const double*, Index, double*, Index);
-template void trmm(Order, Index, Index, const double*, Index, double*, Index);
-template Int potrf(Index, double*, Index);
-template Int lauum(Index, double*, Index);
-template Int syevd(Index, double*, double*, double*, Index, Int*, Index);
-template Int gesdd(Index, Index, double*, Index, double*, double*, Index, double*, Index, double*, Index,
-                   Int*);
+#define AURORA_INSTANTIATE(T)                                                                             \
+  template void Library::gemm(Order, Op, Op, Index, Index, Index, T, const T*, Index, const T*, Index, T, \
+                              T*, Index) const;                                                           \
+  template void Library::syrk(Order, Op, Index, Index, const T*, Index, T*, Index) const;                 \
+  template void Library::trsm(Order, Op, Index, Index, const T*, Index, T*, Index) const;                 \
+  template void Library::trmm(Order, Index, Index, const T*, Index, T*, Index) const;                     \
+  template Int Library::potrf(Index, T*, Index) const;                                                    \
+  template Int Library::lauum(Index, T*, Index) const;                                                    \
+  template Int Library::syevd(Index, T*, T*, T*, Index, Int*, Index) const;                               \
+  template Int Library::gesdd(Index, Index, T*, Index, T*, T*, Index, T*, Index, T*, Index, Int*) const
+AURORA_INSTANTIATE(float);
+AURORA_INSTANTIATE(double);
 
-#ifdef AURORA_BLAS_MKL
-
-// MKL asks this before it looks at what instructions the CPU has, and gives other makers' CPUs kernels of
-// half the width. Answering yes lets CPUID alone decide: docs/decisions/0002-mkl-on-other-cpus.md.
-// Hidden: the question that another MKL of the process asks is not ours to answer.
-extern "C" __attribute__((visibility("hidden"))) int mkl_serv_intel_cpu_true();
-int mkl_serv_intel_cpu_true() { return 1; }
-
-void set_threads(int threads) {
-  mkl_set_dynamic(0);
-  mkl_set_num_threads_local(threads);
-}
-
-#else
-
-void set_threads(int threads) { openblas_set_num_threads(threads); }
-
-#endif
-
-}  // namespace aurora::blas
-
-namespace aurora {
-
-#ifdef AURORA_BLAS_MKL
-
+// The places that know which libraries were built in.
 namespace {
-std::string_view kernel() {
-  switch (mkl_cbwr_get_auto_branch()) {
-    case MKL_CBWR_AVX512:
-      return "AVX-512";
-    case MKL_CBWR_AVX512_E1:
-      return "AVX-512 with DL Boost";
-    case MKL_CBWR_AVX2:
-      return "AVX2";
-    default:
-      return "SSE";
-  }
+
+const Library* built_in_mkl() {
+#ifdef AURORA_BLAS_MKL
+  return &mkl();
+#else
+  return nullptr;
+#endif
 }
+
+const Library* built_in_openblas() {
+#ifdef AURORA_BLAS_OPENBLAS
+  return &openblas();
+#else
+  return nullptr;
+#endif
+}
+
+bool made_by_intel() {
+#ifdef __x86_64__
+  return __builtin_cpu_is("intel") != 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
-std::string blas_description() {
-  MKLVersion version;
-  mkl_get_version(&version);
-  return "oneMKL " + std::to_string(version.MajorVersion) + "." + std::to_string(version.UpdateVersion) +
-         " (" + std::string(kernel()) + ")";
-}
-
-std::string blas_warning() {
-#ifdef __x86_64__
-  if (__builtin_cpu_supports("avx2") && kernel() == "SSE") {
-    return "oneMKL uses its " + std::string(kernel()) + " kernels on a CPU that has AVX2.";
+const Library& library(CpuOptions::Blas choice) {
+  if (choice == CpuOptions::Blas::automatic) {
+    const bool mkl_first = made_by_intel();
+    const Library* first = mkl_first ? built_in_mkl() : built_in_openblas();
+    return first != nullptr ? *first
+                            : library(mkl_first ? CpuOptions::Blas::openblas : CpuOptions::Blas::mkl);
   }
-#endif
-  return {};
+  const bool wants_mkl = choice == CpuOptions::Blas::mkl;
+  const Library* chosen = wants_mkl ? built_in_mkl() : built_in_openblas();
+  if (chosen == nullptr) fail("blas", "Not built in (AURORA_BLAS): ", wants_mkl ? "oneMKL" : "OpenBLAS");
+  return *chosen;
 }
 
-#else
-
-std::string blas_description() {
-  std::string config = openblas_get_config();  // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..."
-  const auto second_space = config.find(' ', config.find(' ') + 1);
-  return config.substr(0, second_space) + " (" + openblas_get_corename() + ")";
-}
-
-std::string blas_warning() {
-#ifdef __x86_64__
-  const std::string_view core = openblas_get_corename();
-  const bool old_kernel = core == "Prescott" || core == "Core2" || core == "Penryn" || core == "Nehalem" ||
-                          core == "Barcelona" || core == "Bobcat" || core == "Atom" || core == "Generic";
-  if (__builtin_cpu_supports("avx2") && old_kernel) {
-    const std::string better = __builtin_cpu_supports("avx512f") ? "SkylakeX" : "Haswell";
-    return "OpenBLAS does not know this CPU and uses its " + std::string(core) +
-           " kernels, several times slower than it can; set OPENBLAS_CORETYPE=" + better + ".";
-  }
-#endif
-  return {};
-}
-
-#endif
-
-}  // namespace aurora
+}  // namespace aurora::blas

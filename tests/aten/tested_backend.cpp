@@ -4,6 +4,10 @@
 
 namespace aurora::test {
 
-std::unique_ptr<Backend> make_tested_backend() { return make_aten_backend(c10::Device(c10::kCPU)); }
+std::unique_ptr<Backend> make_tested_backend(int threads) {
+  auto backend = make_aten_backend(c10::Device(c10::kCPU));
+  backend->set_threads(threads);
+  return backend;
+}
 
 }  // namespace aurora::test

@@ -6,6 +6,40 @@ string(REPLACE "," ";" components "${components}")
 execute_process(COMMAND ${CMAKE_COMMAND} --install ${build} --config ${config} --prefix ${prefix}
   OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
 
+# The shared libraries show namespace aurora and nothing else: no BLAS, no part of the C++ library, nothing for this project
+# alone.
+find_program(nm nm REQUIRED)
+file(GLOB shared_libraries ${prefix}/lib/libaurora*.so)
+foreach(shared_library ${shared_libraries})
+  execute_process(COMMAND ${nm} -DC --defined-only ${shared_library} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL "[^\n]+" symbols "${symbols}")
+  list(FILTER symbols EXCLUDE REGEX
+    "^[0-9a-f]+ . ((typeinfo|typeinfo name|vtable|VTT|guard variable) for )?aurora::[^\n]*$")
+  execute_process(COMMAND ${nm} -DC --defined-only ${shared_library} OUTPUT_VARIABLE text)
+  if(symbols OR text MATCHES " aurora::(blas|cpu)::")
+    message(FATAL_ERROR "${shared_library} shows ${CMAKE_MATCH_0} ${symbols}")
+  endif()
+endforeach()
+
+# Licence, list of the works of others, and every text that the list names, of a BLAS where it is brought along.
+include(${source}/cmake/AuroraThirdParty.cmake)
+set(documents LICENSE THIRD_PARTY.md)
+foreach(entry IN LISTS AURORA_THIRD_PARTY)
+  string(REGEX REPLACE "^.*[|]" "" texts "${entry}")
+  string(REPLACE " " ";" texts "${texts}")
+  foreach(text ${texts})
+    if(NOT text MATCHES "oneMKL|OpenBLAS" OR notices MATCHES "${text}=")
+      list(APPEND documents licenses/${text}.txt)
+    endif()
+  endforeach()
+endforeach()
+foreach(document ${documents})
+  file(SIZE ${prefix}/share/doc/aurora/${document} bytes)
+  if(bytes LESS 500)
+    message(FATAL_ERROR "${document} has ${bytes} bytes.")
+  endif()
+endforeach()
+
 # The package can be moved and copied: no path of this machine is in its CMake files.
 file(GLOB_RECURSE package_files ${prefix}/*.cmake)
 if(NOT package_files)

@@ -43,9 +43,15 @@ def test_pip_installs_a_package_that_needs_nothing_of_the_build(root, packages, 
         path="", variables=same_compiler, timeout=580,
     )  # fmt: skip
     assert pip.returncode == 0, pip.stdout + pip.stderr
+    minor = ".".join(aurora_optim.__version__.split(".")[:2])
     files = {file.name for file in (target / "aurora_optim").iterdir() if file.is_file()}
-    assert {"py.typed", "_core.pyi", "libaurora.so.0", "libaurora_torch.so.0"} <= files
+    assert {"py.typed", "_core.pyi", f"libaurora.so.{minor}", f"libaurora_torch.so.{minor}"} <= files
     assert not [file for file in target.rglob("*") if file.name.startswith(("libaurora_trainer", "aurora.h"))]
+    third_party = (target / "aurora_optim/THIRD_PARTY.md").read_text()
+    notices = {file.name: file.read_text() for file in (target / "aurora_optim/licenses").iterdir()}
+    assert set(notices) >= {"OpenBLAS.txt", "PyTorch.txt", "pybind11.txt"}
+    assert all(f"`{name}`" in third_party and len(text) > 500 for name, text in notices.items())
+    assert (target / "aurora_optim/LICENSE").read_text() == (root / "LICENSE").read_text()
     moved = tmp_path / "elsewhere"
     shutil.move(target, moved)
     result = python("-c", STEP, path=moved, cwd=tmp_path)
