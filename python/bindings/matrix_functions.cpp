@@ -7,7 +7,7 @@
 
 #include "aurora/diagnostics.hpp"
 #include "aurora/optimizers.hpp"
-#include "aurora/torch/step.hpp"
+#include "aurora/torch/gather.hpp"
 #include "groups.hpp"
 
 namespace aurora::python {
@@ -122,18 +122,15 @@ std::vector<std::pair<std::string, double>> diagnosis(Backend& backend, const Ma
 /// One dict of floats for each matrix of the tensor.
 py::list diagnose(const Tensor& x, const py::dict& group) {
   const at::NoGradGuard no_gradients;
-  const Tensor input = matrices_of("diagnose", x);
   const Dimensions dimensions =
-      dimensions_of(group, input.sizes()).value_or(default_dimensions(static_cast<std::size_t>(input.dim())));
+      dimensions_of(group, x.sizes()).value_or(default_dimensions(static_cast<std::size_t>(x.dim())));
+  const optim::Matrices matrices = optim::matrices_of(matrices_of("diagnose", x), dimensions);
   std::vector<std::vector<std::pair<std::string, double>>> found;
   {
     const py::gil_scoped_release other_threads_may_run;
     optim::Backends backends;
-    Backend& backend = backends.on(input.device());
-    for (const auto& matrix :
-         matrix_views(input.data_ptr(), view_of(input).dtype, input.sizes(), input.strides(), dimensions)) {
-      found.push_back(diagnosis(backend, matrix));
-    }
+    Backend& backend = backends.on(x.device());
+    for (const auto& matrix : matrices.views) found.push_back(diagnosis(backend, matrix));
   }
   py::list list;
   for (const auto& entries : found) {

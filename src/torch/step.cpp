@@ -8,6 +8,8 @@
 #include <map>
 #include <tuple>
 
+#include "aurora/torch/gather.hpp"
+#include "memory.hpp"
 #include "place_error.hpp"
 
 namespace aurora::optim {
@@ -16,11 +18,6 @@ namespace {
 using at::Tensor;
 
 bool is_adamw(const OptimizerOptions& rule) { return std::holds_alternative<AdamWOptions>(rule); }
-
-bool has_type(const Tensor& tensor) {
-  const auto type = tensor.scalar_type();
-  return type == at::kFloat || type == at::kDouble || type == at::kBFloat16;
-}
 
 DType dtype_of(const Tensor& tensor) {
   const auto type = tensor.scalar_type();
@@ -43,16 +40,10 @@ Dimensions dimensions_at(const Place& place) {
   return dimensions[place.index];
 }
 
-std::vector<MatrixView> matrices(const Tensor& tensor, const Dimensions& dimensions) {
-  // The views of a gradient become ConstMatrixView: nothing is written through this pointer.
-  return matrix_views(const_cast<void*>(tensor.const_data_ptr()), dtype_of(tensor), tensor.sizes(),
-                      tensor.strides(), dimensions);
-}
-
-std::vector<MatrixView> matrices_at(const Place& place) {
+std::vector<MatrixShape> matrices_at(const Place& place) {
   const Dimensions dimensions = dimensions_at(place);
   try {
-    return matrices(place.parameter, dimensions);
+    return matrix_shapes(place.parameter.sizes(), dimensions);
   } catch (const std::invalid_argument& error) {
     fail_at(place, error.what());
   }
@@ -84,6 +75,7 @@ std::vector<MatrixView> row_views(const OptimizerOptions& rule, const Tensor& ro
 /// `state`.
 void complete(const Place& place, std::string_view key, Tensor made, Tensor& state) {
   if (state.defined()) {
+    require_memory(place, "The state " + std::string(key), state);
     if (state.sizes() != made.sizes() || state.scalar_type() != made.scalar_type() ||
         state.device() != made.device()) {
       fail_at(place, "The state ", key, " is ", state.scalar_type(), " ", state.sizes(), " on ",
@@ -94,15 +86,21 @@ void complete(const Place& place, std::string_view key, Tensor made, Tensor& sta
   state = std::move(made);
 }
 
-/// Whether a state may stay as it is.
+/// Whether a state, of plain memory, may stay as it is: with the parameter's strides, without their gaps.
 bool fits(const Tensor& state, const Tensor& parameter) {
-  return state.defined() && state.layout() == at::kStrided && state.sizes() == parameter.sizes() &&
-         state.strides() == parameter.strides() && state.device() == parameter.device() &&
+  return state.sizes() == parameter.sizes() && state.device() == parameter.device() &&
+         (state.strides() == parameter.strides()
+              ? state.is_non_overlapping_and_dense()
+              : state.strides() == at::infer_dense_strides(parameter.sizes(), parameter.strides())) &&
          state.scalar_type() == (parameter.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
 }
 
 void complete_like_parameter(const Place& place, std::string_view key, Tensor& state) {
-  if (!fits(state, place.parameter)) complete(place, key, state_like(place.parameter), state);
+  if (state.defined()) {
+    require_writable_memory(place, "The state " + std::string(key), state);
+    if (fits(state, place.parameter)) return;
+  }
+  complete(place, key, state_like(place.parameter), state);
 }
 
 /// Matrices of one shape, stepped together.
@@ -119,30 +117,34 @@ struct AdamWBatch {
 
 void step_group(Backend& backend, const AdamWOptions& options, std::span<const Due> due) {
   std::map<std::int64_t, AdamWBatch> batches;
-  for (const auto& [place, gradient, state, direction] : due) {
-    AdamWBatch& batch = batches[state->step];
-    batch.gradients.push_back(flat(gradient));
-    batch.exp_avgs.push_back(flat(state->exp_avg));
-    batch.exp_avg_sqs.push_back(flat(state->exp_avg_sq));
-    batch.weights.push_back(flat(place.parameter));
+  std::vector<Gathered> all;
+  for (const auto& each : due) {
+    AdamWBatch& batch = batches[each.state->step];
+    const Gathered& gathered = all.emplace_back(Gathered::elements(each));
+    batch.gradients.push_back(gathered.gradients.front());
+    batch.exp_avgs.push_back(gathered.first_states.front());
+    batch.exp_avg_sqs.push_back(gathered.second_states.front());
+    batch.weights.push_back(gathered.weights.front());
   }
   for (const auto& [steps, batch] : batches) {
     adamw_update(backend, options, steps,
                  {batch.gradients, batch.exp_avgs, batch.exp_avg_sqs, batch.weights});
   }
+  for (const Gathered& gathered : all) gathered.give_back();
 }
 
 template <MatrixOptions Options>
 void step_group(Backend& backend, const Options& options, std::span<const Due> due) {
   std::map<std::tuple<Index, Index, DType>, MatrixBatch> batches;
-  for (const auto& [place, gradient, state, kept_direction] : due) {
-    const Dimensions dimensions = dimensions_at(place);
-    const auto weights = matrices(place.parameter, dimensions);
-    const auto gradients = matrices(gradient, dimensions);
-    const auto momentum_buffers = matrices(state->momentum_buffer, dimensions);
-    std::vector<MatrixView> row_states, directions;
-    if (state->row_state.defined()) row_states = row_views(place.options.rule, state->row_state, weights);
-    if (kept_direction.defined()) directions = matrices(kept_direction, dimensions);
+  std::vector<Gathered> all;
+  for (const Due& each : due) {
+    const Gathered& gathered = all.emplace_back(Gathered::matrices(each, dimensions_at(each.place)));
+    const auto& [weights, gradients, momentum_buffers, directions] =
+        std::tie(gathered.weights, gathered.gradients, gathered.first_states, gathered.directions);
+    std::vector<MatrixView> row_states;
+    if (each.state->row_state.defined()) {
+      row_states = row_views(each.place.options.rule, each.state->row_state, weights);
+    }
     for (std::size_t i = 0; i < weights.size(); ++i) {
       MatrixBatch& batch = batches[{weights[i].rows, weights[i].cols, momentum_buffers[i].dtype}];
       batch.weights.push_back(weights[i]);
@@ -158,6 +160,7 @@ void step_group(Backend& backend, const Options& options, std::span<const Due> d
         backend, step_options(options), direction_ref(direction),
         {batch.gradients, batch.momentum_buffers, batch.row_states, batch.weights, batch.directions});
   }
+  for (const Gathered& gathered : all) gathered.give_back();
 }
 
 /// Adds one to the counts of the states where the step is applied.
@@ -222,22 +225,14 @@ void require_steppable(const Place& place) {
   if (!parameter.defined()) {
     fail("optim", "A parameter is undefined: group ", place.group, ", parameter ", place.index);
   }
-  if (parameter.layout() != at::kStrided)
-    fail_at(place, "Parameters must be dense, not ", parameter.layout());
-  if (parameter.is_meta()) fail_at(place, "Parameters must have values, those on the device meta have none");
-  if (!has_type(parameter)) {
-    fail_at(place, "Parameters must be float32, float64 or bfloat16, not ", parameter.scalar_type());
-  }
-  if (is_adamw(place.options.rule)) {
-    if (!parameter.is_non_overlapping_and_dense())
-      fail_at(place, "AdamW needs parameters without gaps in memory");
-    return;
-  }
+  require_writable_memory(place, "Parameters", parameter);
+  if (is_adamw(place.options.rule)) return;
   if (parameter.dim() < 2) {
     fail_at(place,
             "Parameters with fewer than two dimensions belong to AdamW: a group of that rule, or a "
             "whole model, which is routed");
   }
+  if (parameter.numel() == 0) return;
   for (const auto& matrix : matrices_at(place)) {
     if (matrix.rows < 2 || matrix.cols < 2) {
       fail_at(place, "Matrices with a side of length ", std::min(matrix.rows, matrix.cols),
@@ -250,12 +245,16 @@ Tensor gradient_of(const Place& place) {
   const Tensor& parameter = place.parameter;
   const Tensor& gradient = parameter.grad();
   if (!gradient.defined()) return {};
-  if (gradient.layout() != at::kStrided) fail_at(place, "Gradients must be dense, not ", gradient.layout());
-  if (!has_type(gradient)) {
-    fail_at(place, "Gradients must be float32, float64 or bfloat16, not ", gradient.scalar_type());
+  require_memory(place, "Gradients", gradient);
+  if (gradient.sizes() != parameter.sizes() || gradient.device() != parameter.device()) {
+    fail_at(place, "The gradient is ", gradient.sizes(), " on ", gradient.device(), ", the parameter ",
+            parameter.sizes(), " on ", parameter.device());
   }
-  if (gradient.strides() == parameter.strides() && !gradient.is_neg()) return gradient;
-  return zeros_like(parameter, gradient.scalar_type()).copy_(gradient);
+  const auto type = gradient.scalar_type() == at::kHalf ? at::kFloat : gradient.scalar_type();
+  if (gradient.strides() == parameter.strides() && !gradient.is_neg() && type == gradient.scalar_type()) {
+    return gradient;
+  }
+  return zeros_like(parameter, type).copy_(gradient);
 }
 
 Tensor state_like(const Tensor& parameter) {
@@ -304,15 +303,14 @@ AtenBackend* Backends::aten_on(at::Device device) {
 
 Look look_at_gradients(Backends& backends, std::span<const Due> due) {
   std::vector<ConstMatrixView> on_cpu;
+  std::vector<Tensor> without_gaps;
   std::map<std::string, std::vector<Tensor>> elsewhere;  // by device
   for (const auto& [place, gradient, state, direction] : due) {
     if (backends.aten_on(gradient.device()) != nullptr) {
       elsewhere[gradient.device().str()].push_back(gradient);
-    } else if (gradient.is_non_overlapping_and_dense()) {
-      on_cpu.push_back(flat(gradient));
     } else {
-      const auto views = matrices(gradient, dimensions_at(place));
-      on_cpu.insert(on_cpu.end(), views.begin(), views.end());
+      without_gaps.push_back(gradient.is_non_overlapping_and_dense() ? gradient : gradient.contiguous());
+      on_cpu.push_back(flat(without_gaps.back()));
     }
   }
   Look look{.finite = on_cpu.empty() || all_finite(backends.on(at::kCPU), on_cpu)};
