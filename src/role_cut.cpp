@@ -51,9 +51,7 @@ Cut cut_by_owner(const ParameterInfo& parameter) {
   }
   if (transpose) return {in_out(axes)};
   if (owner_is(parameter, "Conv1D") && axes == 2) return {in_out(axes)};  // of transformers
-  const bool convolution = owner_contains(parameter, "Conv1d") || owner_contains(parameter, "Conv2d") ||
-                           owner_contains(parameter, "Conv3d");
-  if (convolution && axes >= 3) {
+  if (is_convolution(parameter) && axes >= 3) {
     Dimensions dimensions = default_dimensions(axes);
     if (groups > 1 && parameter.shape[0] % groups == 0) {
       dimensions.row_blocks.assign(static_cast<std::size_t>(groups), parameter.shape[0] / groups);

@@ -69,6 +69,11 @@ bool owner_contains(const ParameterInfo& parameter, std::string_view part) {
   });
 }
 
+bool is_convolution(const ParameterInfo& parameter) {
+  return owner_contains(parameter, "Conv1d") || owner_contains(parameter, "Conv2d") ||
+         owner_contains(parameter, "Conv3d") || owner_contains(parameter, "ConvTranspose");
+}
+
 std::optional<Index> number_of(const ParameterInfo& parameter, std::string_view name) {
   if (!parameter.number) return std::nullopt;
   const auto names = names_of_number(name);

@@ -31,6 +31,9 @@ bool owner_is(const ParameterInfo& parameter, std::string_view kind);
 /// Whether the name of its owner's class, or of one from which that derives, contains `part`.
 bool owner_contains(const ParameterInfo& parameter, std::string_view part);
 
+/// Whether its owner is a convolution of torch, transposed or not.
+bool is_convolution(const ParameterInfo& parameter);
+
 /// A number of the modules around, under whatever name these keep it.
 std::optional<Index> number_of(const ParameterInfo& parameter, std::string_view name);
 

@@ -204,6 +204,12 @@ constexpr auto kHidden = std::to_array<RoleRow>({
      .neurons = kInput,
      .stored = Stored::out_heads},
     {.family = "funnel", .end = "r_kernel", .role = "position", .stored = Stored::in_heads},
+    // Projections in front of a gated linear unit: conformers, ClvpGatedLinearUnit, Gemma3nAudioConformerLightConv1d.
+    {.end = "conv_module.pointwise_conv1", .role = "gate_up", .blocks = "1 1"},
+    {.family = "parakeet", .end = "conv.pointwise_conv1", .role = "gate_up", .blocks = "1 1"},
+    {.family = "clvpgatedlinearunit", .end = "proj", .role = "gate_up", .blocks = "1 1"},
+    {.end = "lconv1d.linear_start", .role = "gate_up", .blocks = "1 1"},
+    {.family = "jetmoe", .end = "kv_proj", .role = "key_value", .blocks = "1 1"},
     // Feed-forward with gate and up in one.
     {.end = "gate_up_proj", .role = "gate_up", .blocks = "1 1"},
     {.family = "modernbert", .end = "Wi", .role = "gate_up", .blocks = "1 1"},

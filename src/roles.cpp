@@ -29,6 +29,7 @@ const RoleRow* hidden_row(const ParameterInfo& parameter) {
 
 /// The class counts more than the name: a linear layer is no embedding, whatever it is called.
 const OtherRow* other_row(const ParameterInfo& parameter) {
+  static constexpr OtherRow kSomeHead{"_head", "output_head"};
   const bool linear = owner_is(parameter, "Linear");
   for (const OtherRow& row : other_rows()) {
     if (!ends_with_parts(stem_of(parameter.name), row.end)) continue;
@@ -36,7 +37,9 @@ const OtherRow* other_row(const ParameterInfo& parameter) {
     if (linear && row.role.ends_with("embedding")) continue;
     return &row;
   }
-  return nullptr;
+  const bool some_head =
+      linear && stem_of(parameter.name).ends_with(kSomeHead.end) && !in_block(parameter.name);
+  return some_head ? &kSomeHead : nullptr;
 }
 
 bool is_low_rank(std::string_view name) {
@@ -109,7 +112,7 @@ RoutedParameter as_matrix(const ParameterInfo& parameter, const Model& model) {
   }
   if (!cut.dimensions && !parameter.described) return unknown_cut(parameter, cut.unknown);
   if (cut.dimensions && has_a_side_of_one(parameter, *cut.dimensions) && !parameter.described) {
-    const bool filter = owner_contains(parameter, "Conv") && parameter.shape.size() > 2;
+    const bool filter = is_convolution(parameter);
     return to_adamw(parameter, filter ? "depthwise filter" : "a side of length 1", filter ? "filter" : "");
   }
   const bool guessed = !parameter.described && (name_only || cut.guessed);
@@ -152,7 +155,7 @@ RoutedParameter by_role(const ParameterInfo& parameter, const Model& model) {
   }
   // Learned queries and scales of a module of its own: [1, n, d], [1, 1, 1, d].
   const RoleRow* row = hidden_row(parameter);
-  const bool known = owner_contains(parameter, "Conv") || owner_is(parameter, "Linear");
+  const bool known = is_convolution(parameter) || owner_is(parameter, "Linear");
   if (parameter.shape[0] == 1 && !known && (row == nullptr || row->stored == Stored::as_owner)) {
     return to_adamw(parameter, "a side of length 1", {}, parameter.shape.size() > 2);
   }

@@ -98,7 +98,7 @@ class SpectralOptimizer(Optimizer):
         Trainer(..., optimizer_cls_and_kwargs=(Aurora.factory, {"lr": 0.02}))."""
         return cls
 
-    def _refuse_model_options(self, options: Mapping[str, Any], entries: list[Any]) -> None:
+    def _refuse_model_options(self, options: Mapping[str, Any], entries: Any) -> None:
         groups = isinstance(entries[0], dict)
         for name, value in options.items():
             if value is None:

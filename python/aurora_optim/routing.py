@@ -57,8 +57,6 @@ class Named(NamedTuple):
 def refuse_sharded(tensor: Tensor, place: str) -> None:
     """A rule for matrices needs the whole matrix: U'U = I holds for no slice."""
     kind = type(tensor).__name__
-    if kind == "UninitializedParameter":
-        raise ValueError(f"[aurora_optim] A parameter has no shape yet: run the model once before: {place}")
     if kind in ("FlatParameter", "ShardedTensor", "DTensor") or (
         type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
         and type(tensor).__torch_dispatch__ is not nn.Parameter.__torch_dispatch__
@@ -130,6 +128,10 @@ def parameters_of_module(model: nn.Module) -> list[Named]:
         else:
             owner = module
         for name, tensor in module.named_parameters(recurse=False, remove_duplicate=False):
+            if isinstance(tensor, nn.parameter.UninitializedParameter):
+                raise ValueError(
+                    f"[aurora_optim] A parameter has no shape yet: run the model once before: '{prefix}.{name}'"
+                )
             if not tensor.is_floating_point():
                 if tensor.requires_grad:
                     raise ValueError(

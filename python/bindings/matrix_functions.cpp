@@ -8,6 +8,8 @@
 #include "aurora/diagnostics.hpp"
 #include "aurora/optimizers.hpp"
 #include "aurora/torch/gather.hpp"
+#include "aurora/torch/memory.hpp"
+#include "aurora/torch/step.hpp"
 #include "groups.hpp"
 
 namespace aurora::python {
@@ -21,14 +23,9 @@ using at::Tensor;
 
 /// The tensor as matrices [..., rows, cols] without holes, float64 for float64, else float32.
 Tensor matrices_of(const char* function, const Tensor& x) {
+  if (const auto why = optim::why_not_readable(x); !why.empty()) refuse(function, "Matrices must " + why);
   std::ostringstream shape;
   shape << x.sizes();
-  if (x.layout() != at::kStrided) refuse(function, "The tensor must be dense: shape " + shape.str());
-  if (x.is_meta()) refuse(function, "The tensor must have values, those on the device meta have none");
-  if (!at::isFloatingType(x.scalar_type())) {
-    refuse(function,
-           std::string("The tensor must be of a real floating type, not ") + c10::toString(x.scalar_type()));
-  }
   if (x.dim() < 2 || x.numel() == 0) {
     refuse(function, "The tensor must have matrices in its last two dimensions: shape " + shape.str());
   }

@@ -1,9 +1,8 @@
-#include "memory.hpp"
+#include "aurora/torch/memory.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/MemoryOverlap.h>
-
-#include "place_error.hpp"
+#include <c10/core/InferenceMode.h>
 
 namespace aurora::optim {
 namespace {
@@ -19,45 +18,55 @@ std::int64_t last_byte(const Tensor& tensor) {
   return (last + 1) * tensor.element_size();
 }
 
+bool has_own_dispatch(const Tensor& tensor) {
+  const at::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+  return impl->is_python_dispatch() || impl->key_set().has(at::DispatchKey::Python);
+}
+
+bool is_transformed(const Tensor& tensor) {
+  const auto keys = tensor.key_set();
+  return keys.has(at::DispatchKey::FuncTorchBatched) || keys.has(at::DispatchKey::FuncTorchGradWrapper) ||
+         keys.has(at::DispatchKey::Functionalize);
+}
+
 }  // namespace
 
-void require_memory(const Place& place, std::string_view what, const Tensor& tensor) {
-  const at::TensorImpl* impl = tensor.unsafeGetTensorImpl();
-  if (impl->is_python_dispatch() || impl->key_set().has(at::DispatchKey::Python)) {
-    fail_at(place, what,
-            " must be plain tensors, not a subclass with an implementation of its own (DTensor, FakeTensor, "
-            "...); for sharded parameters the direction of a slice is not the slice of the direction");
+std::string why_not_readable(const Tensor& tensor) {
+  if (has_own_dispatch(tensor)) {
+    return "be plain tensors, not a subclass with an implementation of its own (DTensor, FakeTensor, ...): "
+           "the "
+           "direction of a slice is not the slice of the direction";
   }
-  for (const auto key : {at::DispatchKey::FuncTorchBatched, at::DispatchKey::FuncTorchGradWrapper,
-                         at::DispatchKey::Functionalize}) {
-    if (impl->key_set().has(key))
-      fail_at(place, what, " must be plain tensors, not those of a torch.func transform");
-  }
-  if (tensor.layout() != at::kStrided || tensor.is_nested() || tensor.is_mkldnn()) {
-    fail_at(place, what, " must be dense, not ", tensor.is_nested() ? "Nested" : c10::str(tensor.layout()));
-  }
-  if (tensor.is_meta()) fail_at(place, what, " must have values, those on the device meta have none");
+  if (is_transformed(tensor)) return "be plain tensors, not those of a torch.func transform";
+  if (tensor.is_nested()) return "be dense, not Nested";
+  if (tensor.layout() != at::kStrided) return c10::str("be dense, not ", tensor.layout());
+  if (tensor.is_meta()) return "have values, those on the device meta have none";
   const auto type = tensor.scalar_type();
   if (type != at::kFloat && type != at::kDouble && type != at::kBFloat16 && type != at::kHalf) {
-    fail_at(place, what, " must be float32, float64, bfloat16 or float16, not ", type);
+    return c10::str("be float32, float64, bfloat16 or float16, not ", type);
   }
-  if (tensor.numel() == 0) return;
+  if (tensor.numel() == 0) return "";
   if (!tensor.has_storage() || tensor._is_zerotensor() || tensor.storage().data() == nullptr) {
-    fail_at(place, what, " must have values, this one has no memory");
+    return "have values, this one has no memory";
   }
   const auto bytes = static_cast<std::int64_t>(tensor.storage().nbytes());
   if (last_byte(tensor) > bytes) {
-    fail_at(place, what, " must lie inside their storage: ", last_byte(tensor), " bytes of ", bytes,
-            " (freed by a wrapper that shards?)");
+    return c10::str("lie inside their storage, of which ", bytes, " bytes are there and ", last_byte(tensor),
+                    " are needed (freed by what shards them?)");
   }
+  return "";
 }
 
-void require_writable_memory(const Place& place, std::string_view what, const Tensor& tensor) {
-  require_memory(place, what, tensor);
-  if (tensor.is_neg()) fail_at(place, what, " must not be a negative view of another tensor");
-  if (at::has_internal_overlap(tensor) == at::MemOverlap::Yes) {
-    fail_at(place, what, " must not be expanded: elements share their memory, strides ", tensor.strides());
+std::string why_not_writable(const Tensor& tensor) {
+  if (std::string why = why_not_readable(tensor); !why.empty()) return why;
+  if (tensor.is_inference() && !c10::InferenceMode::is_enabled()) {
+    return "not have been made in inference mode, where no versions are counted";
   }
+  if (tensor.is_neg()) return "not be a negative view of another tensor";
+  if (at::has_internal_overlap(tensor) == at::MemOverlap::Yes) {
+    return c10::str("not be expanded, which lets elements share their memory: strides ", tensor.strides());
+  }
+  return "";
 }
 
 }  // namespace aurora::optim

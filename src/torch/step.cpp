@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "aurora/torch/gather.hpp"
-#include "memory.hpp"
+#include "aurora/torch/memory.hpp"
 #include "place_error.hpp"
 
 namespace aurora::optim {
@@ -71,11 +71,15 @@ std::vector<MatrixView> row_views(const OptimizerOptions& rule, const Tensor& ro
   return views;
 }
 
+void require_plain(const Place& place, std::string_view key, const Tensor& state) {
+  if (const auto why = why_not_writable(state); !why.empty())
+    fail_at(place, "The state ", key, " must ", why);
+}
+
 /// `made` has the right shape, type and strides; `state` is replaced by it, or its values by those of
 /// `state`.
 void complete(const Place& place, std::string_view key, Tensor made, Tensor& state) {
   if (state.defined()) {
-    require_memory(place, "The state " + std::string(key), state);
     if (state.sizes() != made.sizes() || state.scalar_type() != made.scalar_type() ||
         state.device() != made.device()) {
       fail_at(place, "The state ", key, " is ", state.scalar_type(), " ", state.sizes(), " on ",
@@ -97,7 +101,7 @@ bool fits(const Tensor& state, const Tensor& parameter) {
 
 void complete_like_parameter(const Place& place, std::string_view key, Tensor& state) {
   if (state.defined()) {
-    require_writable_memory(place, "The state " + std::string(key), state);
+    require_plain(place, key, state);
     if (fits(state, place.parameter)) return;
   }
   complete(place, key, state_like(place.parameter), state);
@@ -225,7 +229,7 @@ void require_steppable(const Place& place) {
   if (!parameter.defined()) {
     fail("optim", "A parameter is undefined: group ", place.group, ", parameter ", place.index);
   }
-  require_writable_memory(place, "Parameters", parameter);
+  if (const auto why = why_not_writable(parameter); !why.empty()) fail_at(place, "Parameters must ", why);
   if (is_adamw(place.options.rule)) return;
   if (parameter.dim() < 2) {
     fail_at(place,
@@ -245,7 +249,7 @@ Tensor gradient_of(const Place& place) {
   const Tensor& parameter = place.parameter;
   const Tensor& gradient = parameter.grad();
   if (!gradient.defined()) return {};
-  require_memory(place, "Gradients", gradient);
+  if (const auto why = why_not_readable(gradient); !why.empty()) fail_at(place, "Gradients must ", why);
   if (gradient.sizes() != parameter.sizes() || gradient.device() != parameter.device()) {
     fail_at(place, "The gradient is ", gradient.sizes(), " on ", gradient.device(), ", the parameter ",
             parameter.sizes(), " on ", parameter.device());
@@ -275,6 +279,7 @@ void complete_state(const Place& place, ParameterState& state) {
   for (const auto& matrix : matrices_at(place)) {
     rows += row_state_size(place.options.rule, matrix.rows, matrix.cols);
   }
+  if (state.row_state.defined()) require_plain(place, key, state.row_state);
   const Tensor& like = state.momentum_buffer;
   if (!state.row_state.defined() || state.row_state.layout() != at::kStrided ||
       state.row_state.numel() != rows || !state.row_state.is_contiguous() ||
