@@ -68,8 +68,9 @@ Cut cut_by_owner(const ParameterInfo& parameter) {
     if (gates > 1 && !projection && parameter.shape[0] % gates == 0) {
       dimensions.row_blocks.assign(static_cast<std::size_t>(gates), parameter.shape[0] / gates);
     }
-    const bool known = owner_is(parameter, "Linear") || gates > 1 || owner_contains(parameter, "RNN") ||
-                       owner_is(parameter, "MultiheadAttention") || owner_is(parameter, "Conv1D");
+    const bool known = owner_is(parameter, "Linear") || owner_is(parameter, "StoredWeight") || gates > 1 ||
+                       owner_contains(parameter, "RNN") || owner_is(parameter, "MultiheadAttention") ||
+                       owner_is(parameter, "Conv1D");
     return {dimensions, {}, !known};
   }
   return {.dimensions = {}, .unknown = "it is not known which of its axes are rows"};

@@ -90,14 +90,14 @@ std::string tied_text(const ParameterInfo& parameter) {
 }
 
 /// What nobody can know from a name and a shape.
-RoutedParameter unknown_cut(const ParameterInfo& parameter, const std::string& why) {
+RoutedParameter unknown_cut(const ParameterInfo& parameter, const std::string& why, const std::string& role) {
   if (parameter.trainable) {
     fail("route", "Say how a parameter is cut into matrices, dimensions={\"", parameter.name,
          "\": {\"batch\": [0], \"rows\": [1], \"cols\": [2]}} or blocks={...}, or send it to AdamW, "
          "patterns={\"",
          parameter.name, "\": \"adamw\"}; ", why, ": ", parameter.name, " ", shape_of(parameter.shape));
   }
-  return to_adamw(parameter, why, {}, true);
+  return to_adamw(parameter, why, role, true);
 }
 
 RoutedParameter as_matrix(const ParameterInfo& parameter, const Model& model) {
@@ -110,7 +110,7 @@ RoutedParameter as_matrix(const ParameterInfo& parameter, const Model& model) {
   if (name_only && parameter.shape.size() > 2 && cut.dimensions && parameter.trainable) {
     cut = {.dimensions = {}, .unknown = "without the model its owner is not known"};
   }
-  if (!cut.dimensions && !parameter.described) return unknown_cut(parameter, cut.unknown);
+  if (!cut.dimensions && !parameter.described) return unknown_cut(parameter, cut.unknown, role);
   if (cut.dimensions && has_a_side_of_one(parameter, *cut.dimensions) && !parameter.described) {
     const bool filter = is_convolution(parameter);
     return to_adamw(parameter, filter ? "depthwise filter" : "a side of length 1", filter ? "filter" : "");

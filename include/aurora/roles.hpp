@@ -15,8 +15,9 @@ namespace aurora {
 struct ParameterInfo {
   std::string name;  // dotted, as in named_parameters: "layers.0.mlp.up_proj.weight"
   std::vector<Index> shape;
-  /// Class of the module that owns it, then the classes it derives from: "FalconLinear", "Linear". Empty: only
-  /// the name is known, and every decision that stands on it is marked as a guess.
+  /// Class of the module that owns it, then the classes it derives from: "FalconLinear", "Linear"; of a matrix
+  /// in a file "StoredWeight". Empty: only the name is known, and every decision that stands on it is marked
+  /// as a guess.
   std::vector<std::string> owner = {};
   /// Classes of the modules around the owner, outermost first: "GPT2LMHeadModel", ..., "GPT2Attention"; or a
   /// model type: "gpt_neox".

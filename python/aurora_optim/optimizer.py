@@ -182,6 +182,7 @@ class SpectralOptimizer(Optimizer):
         refuse_mistyped_keys(group)
         if not isinstance(group["params"], (Tensor, set)):
             group["params"] = list(group["params"])
+        self._name_parameters(group)
         self._refuse_parameters(group)
         keys = set(group) | {"param_names"}
         super().add_param_group(group)
@@ -192,6 +193,17 @@ class SpectralOptimizer(Optimizer):
         except Exception:
             self.param_groups.pop()
             raise
+
+    def _name_parameters(self, group: dict[str, Any]) -> None:
+        """torch wants names of all parameters or of none: plain tensors beside named ones get one from their place."""
+        params = group["params"]
+        if not self.param_groups or "param_names" not in self.param_groups[0] or isinstance(params, set):
+            return
+        entries = [params] if isinstance(params, Tensor) else params
+        g = len(self.param_groups)
+        group["params"] = [
+            (f"group{g}.{i}", entry) if isinstance(entry, Tensor) else entry for i, entry in enumerate(entries)
+        ]
 
     def _refuse_parameters(self, group: dict[str, Any]) -> None:
         """What torch would take with a warning or refuse without the parameter's name."""

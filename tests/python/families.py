@@ -254,10 +254,12 @@ OTHERS = [
            ["lm_head.weight", "*depthwise_conv.weight", "*distance_embedding.weight"],
            {"*pointwise_conv1.weight": lambda w: list(w.flatten(1).chunk(2)), "*pointwise_conv2.weight": filters}),
     Family("Zamba", "ZambaMambaMixer",
-           lambda: nn.ModuleDict({"mamba": transformers.models.zamba.modeling_zamba.ZambaMambaMixer(
-               transformers.ZambaConfig(hidden_size=16, mamba_d_state=4, mamba_dt_rank=3, n_mamba_heads=2, use_mamba_kernels=False),
-               layer_idx=0)}),
-           ["*A_log", "*conv1d.weight", "*dt_proj_bias", "*mamba.D"],
+           lambda: nn.ModuleDict({
+               "mamba": transformers.models.zamba.modeling_zamba.ZambaMambaMixer(
+                   transformers.ZambaConfig(hidden_size=16, mamba_d_state=4, mamba_dt_rank=3, n_mamba_heads=2,
+                                            use_mamba_kernels=False), layer_idx=0),
+               "classifier": nn.Linear(16, 3)}),
+           ["*A_log", "*conv1d.weight", "*dt_proj_bias", "*mamba.D", "classifier.weight"],
            {"*in_proj.weight": lambda w: [w[::2], w[1::2]], "*dt_proj_weight": experts(),
             "*x_proj_weight": lambda w: [part for head in w for part in head.split([3, 4, 4])]}),
     Family("Whisper", "WhisperAttention",
