@@ -13,9 +13,9 @@ std::vector<ParameterInfo> parameters_of(const ModelConfig& config) {
   std::vector<ParameterInfo> list;
   const auto add = [&](std::string name, std::vector<Index> shape) {
     const bool embedding = name == "model.embed_tokens.weight";
-    const bool linear = shape.size() == 2 && !embedding;
+    const std::string owner = embedding ? "Embedding" : shape.size() == 2 ? "Linear" : "RmsNorm";
     list.push_back(
-        {.name = std::move(name), .shape = std::move(shape), .embedding = embedding, .linear = linear});
+        {.name = std::move(name), .shape = std::move(shape), .owner = {owner}, .embedding = embedding});
   };
   add("model.embed_tokens.weight", {config.vocabulary, width});
   for (Index i = 0; i < config.layers; ++i) {
@@ -70,7 +70,7 @@ double memory_bytes(const TrainConfig& config) {
 double flops_per_step(const TrainConfig& config) {
   double matrix_values = 0;
   for (const ParameterInfo& parameter : parameters_of(config.model))
-    if (parameter.linear)
+    if (parameter.owner.front() == "Linear")
       matrix_values += static_cast<double>(parameter.shape[0]) * static_cast<double>(parameter.shape[1]);
   const double attention = static_cast<double>(config.model.layers) *
                            static_cast<double>(config.model.width) *

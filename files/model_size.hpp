@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "aurora/routing.hpp"
+#include "aurora/roles.hpp"
 #include "config.hpp"
 
 namespace aurora::trainer {

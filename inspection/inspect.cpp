@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <fstream>
+#include <memory>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <tuple>
 
 #include "tensor_set.hpp"
+#include "weight_parts.hpp"
 
 namespace aurora::trainer {
 namespace {
@@ -38,12 +42,37 @@ std::string shape_text(std::span<const Index> shape) {
 std::string reason_to_skip(const TensorEntry& entry) {
   if (!state_end(entry.name, kOtherState).empty()) return "other optimizer state";
   if (entry.shape.size() < 2) return "fewer than 2 dimensions";
-  if (entry.shape.size() > 2) return std::to_string(entry.shape.size()) + " dimensions";
   if (!is_floating(entry.dtype)) return "dtype " + entry.dtype;
   if (entry.bytes.empty()) return "no elements";
-  if (std::min(entry.shape[0], entry.shape[1]) > kLongestShortSide)
-    return "both sides above " + std::to_string(kLongestShortSide);
   return {};
+}
+
+/// The same, where its role is known.
+std::string reason_to_skip(const TensorEntry& entry, const std::optional<WeightRole>& role) {
+  if (!role) return std::to_string(entry.shape.size()) + " dimensions";
+  const auto shapes = role->cut() ? matrix_shapes(entry.shape, role->dimensions)
+                                  : std::vector<MatrixShape>{{entry.shape[0], entry.shape[1]}};
+  const bool large = std::ranges::any_of(
+      shapes, [](const MatrixShape& shape) { return std::min(shape.rows, shape.cols) > kLongestShortSide; });
+  return large ? "both sides above " + std::to_string(kLongestShortSide) : "";
+}
+
+/// The config.json beside the weights, where it can be read.
+ModelConfiguration configuration_beside(const PlacedTensor& weight) {
+  std::ifstream file(weight.file->path().parent_path() / "config.json");
+  const auto config =
+      std::make_shared<nlohmann::json>(nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false));
+  if (!config->is_object()) return {};
+  ModelConfiguration model;
+  if (const auto type = config->find("model_type"); type != config->end() && type->is_string())
+    model.model_type = *type;
+  model.number = [config](const std::string& name) -> std::optional<Index> {
+    const auto found = config->find(name);
+    if (found == config->end()) return std::nullopt;
+    if (found->is_boolean()) return found->get<bool>() ? 1 : 0;
+    return found->is_number_integer() ? std::optional(found->get<Index>()) : std::nullopt;
+  };
+  return model;
 }
 
 [[noreturn]] void fail(const PlacedTensor& tensor, const std::string& what) {
@@ -52,11 +81,12 @@ std::string reason_to_skip(const TensorEntry& entry) {
 
 struct Job {
   PlacedTensor tensor;
-  NeuronAxis axis;
+  const InspectedMatrix* matrix;
+  Index index;  // which of the weight's matrices
   MatrixStatistics* result;
 
-  Index rows() const { return tensor.entry->shape[0]; }
-  Index cols() const { return tensor.entry->shape[1]; }
+  Index rows() const { return matrix->rows; }
+  Index cols() const { return matrix->cols; }
   Index bytes() const { return std::ssize(tensor.entry->bytes) + measuring_bytes(rows(), cols()); }
   /// About how long it takes: products with all elements, and an eigen-decomposition.
   double cost() const {
@@ -89,7 +119,10 @@ std::optional<PlacedTensor> momentum_of(const PlacedTensor& weight,
 void run(Backend& backend, const Job& job) {
   const TensorEntry& entry = *job.tensor.entry;
   try {
-    *job.result = measure(backend, entry, job.axis);
+    const WeightRole& role = job.matrix->role;
+    *job.result = role.cut()
+                      ? measure(backend, WeightPart(entry, role.dimensions, job.index).entry(), role.axis)
+                      : measure(backend, entry, role.axis);
   } catch (const std::bad_alloc&) {
     fail(job.tensor, shape_text(entry.shape) + " needs " + std::to_string(job.bytes() >> 20) +
                          " MiB of memory, which is not there");
@@ -165,30 +198,47 @@ Inspection inspect(const std::filesystem::path& path, const InspectOptions& opti
       continue;
     }
     weights.push_back(tensor);
-    shapes.push_back({stem, tensor.entry->shape[0], tensor.entry->shape[1]});
+    shapes.push_back({stem, tensor.entry->shape});
   }
-  if (weights.empty())
+  const auto roles = weights.empty() ? std::vector<std::optional<WeightRole>>{}
+                                     : weight_roles(shapes, configuration_beside(weights.front()));
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const TensorEntry& entry = *weights[i].entry;
+    if (const std::string reason = reason_to_skip(entry, roles[i]); !reason.empty()) {
+      ++inspection.skipped[reason];
+    } else {
+      count += roles[i]->cut() ? matrix_shapes(entry.shape, roles[i]->dimensions).size() : 1;
+    }
+  }
+  if (count == 0)
     throw std::runtime_error(path.string() +
                              ": no weight matrix in it: a 2-D tensor of F64, F32, F16 or BF16");
 
-  const bool in_out = stores_in_out(shapes);
   std::vector<Job> jobs;
-  inspection.matrices.reserve(weights.size());  // jobs point into it
+  inspection.matrices.reserve(count);  // jobs point into it
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const TensorEntry& entry = *weights[i].entry;
-    InspectedMatrix& matrix =
-        inspection.matrices.emplace_back(InspectedMatrix{.name = entry.name,
-                                                         .dtype = entry.dtype,
-                                                         .rows = entry.shape[0],
-                                                         .cols = entry.shape[1],
-                                                         .role = weight_role(shapes[i], in_out),
-                                                         .weight = {},
-                                                         .momentum = {},
-                                                         .momentum_name = {}});
-    jobs.push_back({weights[i], matrix.role.axis, &matrix.weight});
-    if (const auto momentum = momentum_of(weights[i], momentum_places)) {
+    if (!reason_to_skip(entry, roles[i]).empty()) continue;
+    const WeightRole& role = *roles[i];
+    const auto parts = role.cut() ? matrix_shapes(entry.shape, role.dimensions)
+                                  : std::vector<MatrixShape>{{entry.shape[0], entry.shape[1]}};
+    const auto momentum = momentum_of(weights[i], momentum_places);
+    for (Index part = 0; part < std::ssize(parts); ++part) {
+      const auto [rows, cols] = parts[static_cast<std::size_t>(part)];
+      InspectedMatrix& matrix = inspection.matrices.emplace_back(
+          InspectedMatrix{.name = entry.name + (role.cut() ? "[" + std::to_string(part) + "]" : ""),
+                          .dtype = entry.dtype,
+                          .rows = rows,
+                          .cols = cols,
+                          .role = role,
+                          .weight = {},
+                          .momentum = {},
+                          .momentum_name = {}});
+      jobs.push_back({weights[i], &matrix, part, &matrix.weight});
+      if (!momentum) continue;
       matrix.momentum_name = momentum->entry->name.substr(entry.name.size() + 1);
-      jobs.push_back({*momentum, matrix.role.axis, &matrix.momentum.emplace()});
+      jobs.push_back({*momentum, &matrix, part, &matrix.momentum.emplace()});
     }
   }
   run_jobs(std::move(jobs), options);

@@ -13,9 +13,9 @@
 namespace aurora::trainer {
 
 struct InspectedMatrix {
-  std::string name;
+  std::string name;  // of the weight; of one cut in several matrices NAME[0], NAME[1], ...
   std::string dtype;
-  Index rows, cols;  // as stored
+  Index rows, cols;  // as stored; of one of several [out, in]
   WeightRole role;
   MatrixStatistics weight;
   std::optional<MatrixStatistics> momentum;  // of what stands under `momentum_name`
@@ -41,7 +41,8 @@ struct InspectOptions {
   std::function<void(double share, Index done, Index total)> progress;
 };
 
-/// Measures every weight matrix that open_model finds at `path`, one thread each for small ones, all threads
+/// Measures every weight matrix that open_model finds at `path`: weights cut in several (fused, stacked; by
+/// weight_roles with the config.json beside them) one matrix after the other, one thread each for small ones, all threads
 /// for large ones. The momentum of NAME is NAME.momentum_buffer (or .momentum, .moment1, .exp_avg) in the
 /// same files, in optimizer.safetensors beside them, or in options.momentum; without its weight it counts as
 /// a matrix of its own. Memory at most: threads x 64 MiB, or the largest matrix as stored and measuring_bytes

@@ -1,121 +1,81 @@
 #include "weight_roles.hpp"
 
+#include <algorithm>
 #include <array>
 
 namespace aurora::trainer {
 namespace {
 
-enum class Side : std::uint8_t { output, input };
-
-struct Pattern {
-  std::string_view end;
-  std::string_view role;
-  Side neurons;
-  bool hidden = true;
-  bool gpt2 = false;  // [in, out] where the model's Conv1D layers are
-};
-
-constexpr bool kNotHidden = false;
-constexpr bool kGpt2 = true;
-
-// The first that fits counts, so longer ends stand before their own ends.
-constexpr std::array kPatterns = std::to_array<Pattern>({
-    {"embed_tokens", "embedding", Side::output, kNotHidden},
-    {"wte", "embedding", Side::output, kNotHidden},
-    {"embed_in", "embedding", Side::output, kNotHidden},
-    {"tok_embeddings", "embedding", Side::output, kNotHidden},
-    {"word_embeddings", "embedding", Side::output, kNotHidden},
-    {"token_type_embeddings", "embedding", Side::output, kNotHidden},
-    {"wpe", "position_embedding", Side::output, kNotHidden},
-    {"embed_positions", "position_embedding", Side::output, kNotHidden},
-    {"position_embeddings", "position_embedding", Side::output, kNotHidden},
-    {"lm_head", "output_head", Side::output, kNotHidden},
-    {"embed_out", "output_head", Side::output, kNotHidden},
-    {"score", "output_head", Side::output, kNotHidden},
-    {"classifier", "output_head", Side::output, kNotHidden},
-    {"output", "output_head", Side::output, kNotHidden},
-    {"router", "router", Side::output, kNotHidden},
-    {"block_sparse_moe.gate", "router", Side::output, kNotHidden},
-    {"mlp.gate", "router", Side::output, kNotHidden},
-    {"c_attn", "query_key_value", Side::output, true, kGpt2},
-    {"attn.c_proj", "attention_output", Side::input, true, kGpt2},
-    {"mlp.c_fc", "up", Side::output, true, kGpt2},
-    {"mlp.c_proj", "down", Side::input, true, kGpt2},
-    {"q_proj", "query", Side::output},
-    {"wq", "query", Side::output},
-    {"query", "query", Side::output},
-    {"k_proj", "key", Side::output},
-    {"wk", "key", Side::output},
-    {"key", "key", Side::output},
-    {"v_proj", "value", Side::output},
-    {"wv", "value", Side::output},
-    {"value", "value", Side::output},
-    {"qkv_proj", "query_key_value", Side::output},
-    {"query_key_value", "query_key_value", Side::output},
-    {"Wqkv", "query_key_value", Side::output},
-    {"in_proj_weight", "query_key_value", Side::output},
-    {"o_proj", "attention_output", Side::input},
-    {"wo", "attention_output", Side::input},
-    {"attn.out_proj", "attention_output", Side::input},
-    {"attention.dense", "attention_output", Side::input},
-    {"self_attention.dense", "attention_output", Side::input},
-    {"attention.output.dense", "attention_output", Side::input},
-    {"gate_up_proj", "gate_up", Side::output},
-    {"gate_proj", "gate", Side::output},
-    {"w1", "gate", Side::output},
-    {"up_proj", "up", Side::output},
-    {"w3", "up", Side::output},
-    {"fc1", "up", Side::output},
-    {"intermediate.dense", "up", Side::output},
-    {"dense_h_to_4h", "up", Side::output},
-    {"down_proj", "down", Side::input},
-    {"w2", "down", Side::input},
-    {"fc2", "down", Side::input},
-    {"output.dense", "down", Side::input},
-    {"dense_4h_to_h", "down", Side::input},
-});
-
-const Pattern* pattern_of(std::string_view name) {
-  constexpr std::string_view kWeight = ".weight";
-  if (name.ends_with(kWeight)) name.remove_suffix(kWeight.size());
-  for (const Pattern& pattern : kPatterns) {
-    if (!name.ends_with(pattern.end)) continue;
-    const std::size_t before = name.size() - pattern.end.size();
-    if (before == 0 || name[before - 1] == '.') return &pattern;
-  }
-  return nullptr;
+/// One of the weights whose names GPT-2's Conv1D shares with linear layers.
+bool has_name_of_gpt2(std::string_view name) {
+  return std::ranges::any_of(std::to_array<std::string_view>({"attn.c_attn.weight", "attn.c_proj.weight",
+                                                              "mlp.c_fc.weight", "mlp.c_proj.weight"}),
+                             [&](std::string_view end) { return name.ends_with(end); });
 }
 
-}  // namespace
-
-bool stores_in_out(std::span<const NamedShape> matrices) {
+/// Whether these are stored [in, out], as by the Conv1D of transformers, or [out, in]: an MLP and a fused
+/// attention have more hidden units than inputs. True where no shape tells.
+bool stores_in_out(std::span<const NamedShape> weights) {
   Index in_out = 0, out_in = 0;
-  for (const NamedShape& matrix : matrices) {
-    const Pattern* pattern = pattern_of(matrix.name);
-    if (pattern == nullptr || !pattern->gpt2 || matrix.rows == matrix.cols) continue;
-    const bool more_outputs = pattern->neurons == Side::output;
-    ++((matrix.cols > matrix.rows) == more_outputs ? in_out : out_in);
+  for (const auto& [name, shape] : weights) {
+    if (!has_name_of_gpt2(name) || shape.size() != 2 || shape[0] == shape[1]) continue;
+    const bool more_outputs = !name.ends_with("c_proj.weight");
+    ++((shape[1] > shape[0]) == more_outputs ? in_out : out_in);
   }
   return in_out >= out_in;
 }
 
-WeightRole weight_role(const NamedShape& matrix, bool in_out) {
-  const Pattern* pattern = pattern_of(matrix.name);
-  if (pattern == nullptr) {
-    const bool wide = matrix.rows < matrix.cols;
-    return {.name = wide                         ? "wide"
-                    : matrix.rows == matrix.cols ? "square"
-                                                 : "tall",
-            .axis = wide ? NeuronAxis::columns : NeuronAxis::rows,
-            .hidden = true,
-            .guessed = true};
+WeightRole by_shape(const std::vector<Index>& shape, std::string name) {
+  const bool wide = shape[0] < shape[1];
+  if (name.empty()) name = wide ? "wide" : shape[0] == shape[1] ? "square" : "tall";
+  return {.name = std::move(name),
+          .axis = wide ? NeuronAxis::columns : NeuronAxis::rows,
+          .hidden = true,
+          .guessed = true};
+}
+
+std::optional<WeightRole> role_of(const RoutedParameter& routed) {
+  const bool two_axes = routed.shape.size() == 2;
+  const bool hidden = routed.route == Route::matrix;
+  if (!hidden && routed.guessed) {  // of unknown axes, or fused in an unknown way
+    return two_axes ? std::optional(by_shape(routed.shape, routed.role)) : std::nullopt;
   }
-  const bool rows_are_outputs = !(pattern->gpt2 && in_out);
-  return {
-      .name = pattern->role,
-      .axis = (pattern->neurons == Side::output) == rows_are_outputs ? NeuronAxis::rows : NeuronAxis::columns,
-      .hidden = pattern->hidden,
-      .guessed = false};
+  if (!hidden) {
+    if (!two_axes) return std::nullopt;
+    return WeightRole{.name = routed.role.empty() ? "other" : routed.role,
+                      .axis = NeuronAxis::rows,
+                      .hidden = false,
+                      .guessed = false};
+  }
+  if (routed.role.empty() && two_axes) return by_shape(routed.shape, "");
+  const bool rows = routed.neurons == NeuronSide::output;
+  const bool one = two_axes && matrix_shapes(routed.shape, *routed.dimensions).size() == 1;
+  const bool transposed = one && routed.dimensions->rows.front() == 1;
+  WeightRole role{.name = routed.role,
+                  .axis = rows != transposed ? NeuronAxis::rows : NeuronAxis::columns,
+                  .hidden = true,
+                  .guessed = routed.guessed};
+  if (!one) role.dimensions = *routed.dimensions;
+  return role;
+}
+
+}  // namespace
+
+std::vector<std::optional<WeightRole>> weight_roles(std::span<const NamedShape> weights,
+                                                    const ModelConfiguration& model) {
+  const bool in_out = stores_in_out(weights);
+  std::vector<ParameterInfo> infos;
+  for (const auto& [name, shape] : weights) {
+    ParameterInfo info{
+        .name = std::string(name), .shape = shape, .owner = {"StoredWeight"}, .trainable = false};
+    if (in_out && has_name_of_gpt2(name)) info.owner.emplace_back("Conv1D");
+    if (!model.model_type.empty()) info.around = {model.model_type};
+    info.number = model.number;
+    infos.push_back(std::move(info));
+  }
+  std::vector<std::optional<WeightRole>> roles;
+  for (const auto& routed : route(infos, {}, UnnamedHead::none)) roles.push_back(role_of(routed));
+  return roles;
 }
 
 }  // namespace aurora::trainer

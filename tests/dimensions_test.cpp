@@ -110,6 +110,42 @@ TEST(Dimensions, WithRowBlocksAndABatchSplitEachMatrix) {
   EXPECT_TRUE(equal(matrices[2], counted(2, 3, 15)));
 }
 
+TEST(Dimensions, OfBlocksOfOneRowThatRepeatAreViewsOfEverySecondRow) {
+  const Dimensions interleaved{.batch = {}, .rows = {0}, .cols = {1}, .row_blocks = {1, 1}, .repeats = 3};
+  Tensor tensor({6, 4});
+  const auto matrices = tensor.matrices(interleaved);
+  ASSERT_EQ(matrices.size(), 2u);
+  for (Index i = 0; i < 3; ++i) {
+    for (Index j = 0; j < 4; ++j) {
+      EXPECT_EQ(matrices[0](i, j), static_cast<double>(8 * i + j));
+      EXPECT_EQ(matrices[1](i, j), static_cast<double>(8 * i + 4 + j));
+    }
+  }
+  EXPECT_TRUE(are_views(tensor.shape, tensor.strides, interleaved));
+}
+
+TEST(Dimensions, OfBlocksOfSeveralRowsThatRepeatAreNoViews) {
+  const Dimensions by_head{.batch = {}, .rows = {0}, .cols = {1}, .row_blocks = {2, 1}, .repeats = 2};
+  Tensor tensor({6, 4});
+  EXPECT_FALSE(are_views(tensor.shape, tensor.strides, by_head));
+  EXPECT_EQ(matrix_shapes(tensor.shape, by_head), (std::vector<MatrixShape>{{4, 4}, {2, 4}}));
+  EXPECT_THAT(tensor.error(by_head), HasSubstr("no views"));
+  // Interleaved columns of [in, out]: neither rows nor columns lie side by side.
+  const Dimensions columns{.batch = {}, .rows = {1}, .cols = {0}, .row_blocks = {1, 1}, .repeats = 2};
+  EXPECT_FALSE(are_views(tensor.shape, tensor.strides, columns));
+}
+
+TEST(Dimensions, WhoseElementsShareTheirMemoryAreNoViews) {
+  Tensor tensor({4, 3});
+  tensor.strides = {0, 1};
+  EXPECT_FALSE(are_views(tensor.shape, tensor.strides, default_dimensions(2)));
+}
+
+TEST(Dimensions, OfNoRowsAreAnEmptyMatrix) {
+  const std::vector<Index> shape = {0, 3};
+  EXPECT_EQ(matrix_shapes(shape, default_dimensions(2)), (std::vector<MatrixShape>{{0, 3}}));
+}
+
 TEST(Dimensions, OfHeadsMergeRowAxes) {
   const auto matrices =
       Tensor({2, 3, 4}).matrices({.batch = {}, .rows = {0, 1}, .cols = {2}, .row_blocks = {}});
@@ -170,6 +206,8 @@ TEST(Dimensions, ThatDoNotFitTheTensorAreRefusedWithItsShape) {
   changed([](Dimensions& d) { d.row_blocks = {2, 1}; });  // sum 3 of 4
   changed([](Dimensions& d) { d.row_blocks = {5, -1}; });
   changed([](Dimensions& d) { d.row_blocks = {4, 0}; });
+  changed([](Dimensions& d) { d.row_blocks = {2}, d.repeats = 3; });
+  changed([](Dimensions& d) { d.row_blocks = {4}, d.repeats = 0; });
 }
 
 TEST(Dimensions, WhoseAxesDoNotMergeAreRefused) {

@@ -28,7 +28,7 @@ std::string_view name(DType dtype);
 /// Weights are [out, in]: rows are neurons.
 ///
 /// Every function that takes views from outside checks them first and throws std::invalid_argument, with
-/// nothing written, for null data, sizes outside [1, 2^31), strides that make elements coincide, extents that
+/// nothing written, for null data, sizes outside [1, 2^31) (of a vector 2^40), strides that make elements coincide, extents that
 /// overflow, and outputs that share memory with each other or with an input, where it does not say "in
 /// place".
 template <class Data>

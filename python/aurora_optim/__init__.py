@@ -17,6 +17,7 @@ if torch.__version__ != TORCH_VERSION:
     )
 
 from .functions import balanced_polar, diagnose, leverage_scores, polar
+from .groups import param_groups
 from .optimizer import SpectralOptimizer
 from .routing import RoutedParameter, Routing
 from .rules import AdamW, Aurora, Muon, NorMuon, RiemannianAurora, UNorMuon
@@ -35,5 +36,6 @@ __all__ = [
     "balanced_polar",
     "diagnose",
     "leverage_scores",
+    "param_groups",
     "polar",
 ]

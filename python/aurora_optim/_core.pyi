@@ -37,12 +37,20 @@ def scale_of(group: dict[str, Any]) -> str:
     """The update scale of a matrix rule, `published` resolved."""
 
 def nearest(text: str, candidates: Sequence[str]) -> str: ...
-def route(
-    parameters: Sequence[tuple[str, Sequence[int], bool, bool, str]], patterns: Sequence[tuple[str, bool]]
-) -> list[tuple[str, list[int], bool, str]]:
-    """(name, shape, embedding, linear, tied_to) -> (name, shape, whether to the matrix rule, reason)."""
+def matches(pattern: str, name: str) -> bool:
+    """Shell wildcards * and ?."""
 
-def routing_table(parameters: Sequence[tuple[str, Sequence[int], bool, str]], matrix_name: str) -> str: ...
+def route(
+    parameters: Sequence[dict[str, Any]], patterns: Sequence[tuple[str, bool]], backbone: bool
+) -> list[tuple[bool, str, str, bool, dict[str, Any]]]:
+    """(whether to the matrix rule, reason, role, whether it is a guess, how it is cut) of each parameter. A backbone has no head."""
+
+def matrices_text(shape: Sequence[int], keys: dict[str, Any]) -> str: ...
+def routing_table(
+    lines: Sequence[tuple[str, Sequence[int], bool, str, bool, dict[str, Any]]], matrix_name: str
+) -> str:
+    """Of (name, shape, whether to the matrix rule, reason, whether it is a guess, how it is cut)."""
+
 def check_group(group: dict[str, Any], index: int) -> None:
     """Raises where a hyperparameter is out of bounds or the rule cannot step a parameter."""
 

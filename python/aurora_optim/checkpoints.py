@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import StateDict
 
 from . import _core
+from .groups import CUT_KEYS
 
 # What torch.optim.Muon reads in each step beside lr, momentum, nesterov and weight_decay: its own defaults.
 MUON_KEYS: dict[str, Any] = {"ns_coefficients": (3.4445, -4.7750, 2.0315), "ns_steps": 5, "eps": 1e-7}
@@ -15,8 +18,6 @@ MUON_SCALES = {"aspect_ratio": "original", "match_rms_adamw": "match_rms_adamw"}
 # Switches of torch's optimizers: where they are on, another rule is meant; else they say nothing to us.
 REFUSED_SWITCHES = ("amsgrad", "maximize", "differentiable")
 IGNORED_KEYS = ("foreach", "capturable", "fused", "decoupled_weight_decay", *REFUSED_SWITCHES)
-# Which matrices a parameter is must be said where the optimizer is made.
-DIMENSION_KEYS = ("dimensions", "blocks", "heads")
 
 
 def with_muon_keys(group: dict[str, Any]) -> dict[str, Any]:
@@ -30,6 +31,16 @@ def with_muon_keys(group: dict[str, Any]) -> dict[str, Any]:
 def own_group(saved: dict[str, Any], own: dict[str, Any], index: int) -> dict[str, Any]:
     """The saved group as one of ours; what it does not say comes from our own."""
     where = f"of group {index}"
+    if "dampening" in saved:
+        raise ValueError(
+            f"[aurora_optim] The state dict is of torch.optim.SGD {where}: its momentum is a sum of gradients, not their "
+            "mean, and its learning rate means another thing. Begin without it"
+        )
+    if own["rule"] == "adamw" and saved.get("decoupled_weight_decay") is False and saved.get("weight_decay"):
+        raise ValueError(
+            f"[aurora_optim] The state dict is of torch.optim.Adam {where}, whose weight decay goes through the moments: "
+            "set it to 0 in the saved groups, or use torch.optim.AdamW"
+        )
     group = {key: value for key, value in saved.items() if key not in IGNORED_KEYS}
     for switch in REFUSED_SWITCHES:
         if saved.get(switch):
@@ -38,7 +49,7 @@ def own_group(saved: dict[str, Any], own: dict[str, Any], index: int) -> dict[st
         raise ValueError(
             f"[aurora_optim] The state dict has another rule {where}: {saved['rule']} vs {own['rule']}"
         )
-    for key in DIMENSION_KEYS:
+    for key in CUT_KEYS:
         if key in saved and plain(saved[key]) != plain(own.get(key)):
             raise ValueError(
                 f"[aurora_optim] The state dict has other {key} {where}: {saved[key]!r} vs {own.get(key)!r}"
@@ -69,8 +80,9 @@ def state_names(group: dict[str, Any]) -> list[str]:
     return [name for name in ("momentum_buffer", _core.row_state_name(group)) if name]
 
 
-def own_state(saved: Any, group: dict[str, Any], group_index: int, index: int) -> dict[str, Any]:
-    """A copy of the saved state, in the type in which a step keeps it: float64 for float64 parameters, else float32."""
+def own_state(saved: Any, group: dict[str, Any], group_index: int, index: int, fresh: set[str]) -> dict[str, Any]:
+    """A copy of the saved state, in the type in which a step keeps it: float64 for float64 parameters, else float32.
+    A state of rows that is missing beside a momentum is left to the step, and its name goes into `fresh`."""
     parameter = group["params"][index]
     name = f" '{group['param_names'][index]}'" if "param_names" in group else ""
     place = (
@@ -81,6 +93,10 @@ def own_state(saved: Any, group: dict[str, Any], group_index: int, index: int) -
     needed = state_names(group)
     if not saved:
         return {}
+    rows = needed[1:] if group["rule"] != "adamw" else []
+    if "momentum_buffer" in saved and rows and rows[0] not in saved:
+        needed = needed[:1]
+        fresh |= set(rows)
     missing = [key for key in needed if key not in saved]
     unknown = [key for key in saved if key not in needed]
     if missing or unknown:
@@ -100,6 +116,85 @@ def own_state(saved: Any, group: dict[str, Any], group_index: int, index: int) -
             raise ValueError(f"[aurora_optim] The state {key} must be a tensor of floats, not {value!r}: {place}")
     _core.complete_state(group, group_index, index, state)
     return state
+
+
+def names_of(groups: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """The names of all parameters, or None where some have none."""
+    if not all(len(group.get("param_names", ())) == len(group["params"]) for group in groups):
+        return None
+    return [name for group in groups for name in group["param_names"]]
+
+
+def by_names(state_dict: StateDict, own_groups: Sequence[Mapping[str, Any]]) -> StateDict:
+    """The state dict with its parameters in the groups and the order of our own, where both have names."""
+    saved_groups = state_dict["param_groups"]
+    saved_names, own_names = names_of(saved_groups), names_of(own_groups)
+    if not saved_names or not own_names or len(set(saved_names)) < len(saved_names):
+        return state_dict
+    places = {name: (g, key) for g in saved_groups for name, key in zip(g["param_names"], g["params"])}
+    frozen = {
+        name for g in own_groups for name, p in zip(g["param_names"], g["params"]) if not p.requires_grad
+    }
+    missing = [name for name in own_names if name not in places and name not in frozen]
+    unknown = [name for name in saved_names if name not in set(own_names)]
+    if missing or unknown:
+        names = ", ".join((missing or unknown)[:5])
+        raise ValueError(
+            f"[aurora_optim] The state dict {'lacks' if missing else 'has the unknown'} parameters, by name: {names}"
+        )
+    groups = []
+    for g, own in enumerate(own_groups):
+        sources = [places[name][0] for name in own["param_names"] if name in places]
+        if not sources:
+            groups.append({**own, "params": [f"new {g} {i}" for i in range(len(own["params"]))]})
+            continue
+        for name, source in zip((n for n in own["param_names"] if n in places), sources):
+            if source.get("rule", own["rule"]) != own["rule"]:
+                raise ValueError(
+                    f"[aurora_optim] The state dict has another rule for {name}: {source['rule']} vs {own['rule']}"
+                )
+        cut = {key: own[key] for key in CUT_KEYS if key in own} if len(saved_groups) != len(own_groups) else {}
+        keys = [places[name][1] if name in places else f"new {name}" for name in own["param_names"]]
+        groups.append({**sources[0], **cut, "params": keys, "param_names": list(own["param_names"])})
+    return {**state_dict, "param_groups": groups}
+
+
+def joined(
+    muon: StateDict, adamw: StateDict, own_groups: Sequence[Mapping[str, Any]], order: Mapping[str, int]
+) -> StateDict:
+    """One state dict with our groups from torch.optim.Muon's and torch.optim.AdamW's."""
+    groups: list[dict[str, Any]] = [{} for _ in own_groups]
+    state: dict[Any, Any] = {}
+    for what, saved, is_ours in (("muon", muon, False), ("adamw", adamw, True)):
+        ours = [
+            (g, i, group["param_names"][i] if "param_names" in group else "", p)
+            for g, group in enumerate(own_groups)
+            if (group["rule"] == "adamw") == is_ours
+            for i, p in enumerate(group["params"])
+        ]
+        saved_groups = saved["param_groups"]
+        theirs = [(group, key) for group in saved_groups for key in group["params"]]
+        names = names_of(saved_groups)
+        if names and all(name for _, _, name, _ in ours):
+            if sorted(names) != sorted(name for _, _, name, _ in ours):
+                raise ValueError(f"[aurora_optim] The state dict of {what} has other names than its parameters here")
+            ours.sort(key=lambda entry: names.index(entry[2]))
+        else:
+            ours = [entry for entry in ours if entry[3].requires_grad]
+            ours.sort(key=lambda entry: order.get(entry[2], 0))
+        if len(theirs) != len(ours):
+            raise ValueError(
+                f"[aurora_optim] The state dict of {what} has {len(theirs)} parameters, and here are {len(ours)}"
+            )
+        for (g, i, name, p), (group, key) in zip(ours, theirs):
+            groups[g] = groups[g] or {k: v for k, v in group.items() if k not in ("params", "param_names")}
+            kept = saved["state"].get(key)
+            if kept:
+                state[(g, i)] = kept
+    for g, own in enumerate(own_groups):
+        rest = {k: v for k, v in own.items() if k not in ("params",)} if not groups[g] else {}
+        groups[g] = {**rest, **groups[g], "params": [(g, i) for i in range(len(own["params"]))]}
+    return {"state": state, "param_groups": groups}
 
 
 def count(value: Any, place: str) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from . import _core
-from .optimizer import SpectralOptimizer, defaults_of
-from .routing import parameters_of_module, route
+from .groups import defaults_of, plan
+from .optimizer import SpectralOptimizer
+from .routing import parameters_of_module
 from .rules import Balance, Polar, Sides
 
 
@@ -18,7 +20,7 @@ def polar(x: Tensor, schedule: Polar = "exact") -> Tensor:
     polar(c x) = polar(x) for c > 0, polar(x') = polar(x)', polar(0) = 0. Computed in float64 for float64, else float32.
     A `schedule` other than "exact" takes each singular value through the steps of a published iteration.
     """
-    return _core.direction("polar", x, {**defaults_of("muon"), "polar": schedule})
+    return _core.direction("polar", _tensor("polar", x), {**defaults_of("muon"), "polar": schedule})
 
 
 def balanced_polar(
@@ -42,7 +44,7 @@ def balanced_polar(
         "pp_beta": pp_beta,
         "balance": balance,
     }
-    return _core.direction("balanced_polar", x, {**defaults_of("aurora"), **options})
+    return _core.direction("balanced_polar", _tensor("balanced_polar", x), {**defaults_of("aurora"), **options})
 
 
 def leverage_scores(x: Tensor, axis: Literal["rows", "columns"] = "rows") -> Tensor:
@@ -50,7 +52,7 @@ def leverage_scores(x: Tensor, axis: Literal["rows", "columns"] = "rows") -> Ten
 
     In [0, 1]; they sum to the rank. Along the longer side the balanced value is short side / long side.
     """
-    return _core.leverage_scores(x, axis)
+    return _core.leverage_scores(_tensor("leverage_scores", x), axis)
 
 
 def diagnose(target: nn.Module | SpectralOptimizer) -> dict[str, dict[str, float]]:
@@ -79,8 +81,27 @@ def _matrices_of(target: nn.Module | SpectralOptimizer) -> list[tuple[str, Tenso
         ]
     if not isinstance(target, nn.Module):
         raise TypeError(f"[aurora_optim.diagnose] A model or an optimizer of this package, not {type(target).__name__}")
-    parameters, routing = route(parameters_of_module(target), "muon", {})
-    return [(name, tensor, {}) for (name, tensor), entry in zip(parameters, routing) if entry.rule != "adamw"]
+    named = parameters_of_module(target)
+    groups, _ = plan(named, "muon", {})
+    return [
+        (name, _tensor("diagnose", tensor), group)
+        for group in groups
+        if group["rule"] != "adamw"
+        for name, tensor in group["params"]
+        if tensor.numel() > 0
+    ]
+
+
+def _tensor(function: str, x: Any) -> Tensor:
+    """A plain tensor; refuses what has no memory of its own to read."""
+    if not isinstance(x, Tensor):
+        hint = ": torch.from_numpy(x)" if type(x).__module__ == "numpy" else ""
+        raise TypeError(f"[aurora_optim.{function}] x must be a torch.Tensor, not {type(x).__name__}{hint}")
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        raise TypeError(f"[aurora_optim.{function}] This is not differentiable and has no rule for torch.func and vmap")
+    if type(x).__torch_dispatch__ not in (Tensor.__torch_dispatch__, nn.Parameter.__torch_dispatch__):
+        raise TypeError(f"[aurora_optim.{function}] x must be a plain tensor, not a {type(x).__name__}")
+    return x
 
 
 __all__ = ["balanced_polar", "diagnose", "leverage_scores", "polar"]

@@ -5,54 +5,31 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, TypedDict, overload
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, ParamsT, StateDict
 
 from . import _core, checkpoints
-from .routing import Named, Routing, by_pattern, is_named, named_tensors, parameters_of_module, refuse_sharded, route
+from .groups import (
+    CUT_KEYS,
+    Dimensions,
+    Options,
+    adamw_options,
+    defaults_of,
+    named_of,
+    plan,
+    rate_of,
+    refuse_mistyped_keys,
+    refuse_unknown_options,
+)
+from .messages import suggestion
+from .routing import Named, Routing, refuse_sharded
+from .statistics import Watch
 
-
-class Dimensions(TypedDict, total=False):
-    """Which axes of a parameter are batch, rows and columns: stacked experts [e, out, in] are
-    {"batch": [0], "rows": [1], "cols": [2]}."""
-
-    batch: list[int]
-    rows: list[int]
-    cols: list[int]
-
-
-class Options(TypedDict, total=False):
-    """Keyword arguments of every class beside its hyperparameters.
-
-    For a whole model: `patterns` {name pattern: rule} overrides the routing, `adamw_*` are the hyperparameters of the
-    parameters that go to AdamW, and `heads`, `blocks` and `dimensions` are {name pattern: value}. For groups of tensors
-    the three are plain values, in each group or for all.
-
-    heads: how many equal heads the rows of a matrix (of each of its blocks) are; a number, or one for each block.
-    blocks: how many equal blocks of rows are fused in a matrix, or the list of their lengths.
-    dimensions: see Dimensions; default: the first axis is rows, all others are columns.
-    """
-
-    patterns: Mapping[str, str]
-    adamw_lr: float | Tensor
-    adamw_betas: tuple[float, float]
-    adamw_eps: float
-    adamw_weight_decay: float
-    heads: Any
-    blocks: Any
-    dimensions: Any
-
-
-def defaults_of(rule: str) -> dict[str, Any]:
-    """The keys of a group of this rule with the values of the one list; beta1 and beta2 of AdamW as torch's betas."""
-    values = {name: value for name, value, *_ in _core.hyperparameters(rule)}
-    if rule == "adamw":
-        values["betas"] = (values.pop("beta1"), values.pop("beta2"))
-        return {"rule": rule, **values}
-    return {"rule": rule, **values, "dimensions": None, "blocks": None, "heads": None}
+# Skipped steps in a row after which one warning is given.
+MANY_SKIPPED = 50
 
 
 class LoadedState:
@@ -66,8 +43,9 @@ class SpectralOptimizer(Optimizer):
     """A torch.optim.Optimizer whose groups may each follow any of the six rules (key "rule" of a group).
 
     A step looks at all gradients of all groups first: one Inf or NaN and neither weights nor state change, and
-    `skipped_steps` counts it. Parameters are float32, float64 or bfloat16; states are float64 for float64 parameters,
-    else float32, under torch's names. CPU tensors are stepped by the core's own kernels with torch.get_num_threads()
+    `skipped_steps` counts it. Parameters are float32, float64, bfloat16 or float16; states are float64 for float64
+    parameters, else float32, under torch's names. Frozen parameters of a model are in its groups and are passed over
+    while they have no gradient. CPU tensors are stepped by the core's own kernels with torch.get_num_threads()
     threads, tensors on other devices by ATen operations: there the exact polar factor is seven steps of Polar Express in
     float16, and a step of AdamW, Muon, NorMuon, UNorMuon or Aurora with balance odds does not wait for the device.
     """
@@ -75,107 +53,136 @@ class SpectralOptimizer(Optimizer):
     rule: ClassVar[str]
     routing: Routing
     """How the parameters of the model were routed; empty where the optimizer was made from tensors or groups."""
-    # torch.amp.GradScaler leaves the skipping to the step, so that it is counted here.
-    _step_supports_amp_scaling = True
+    # torch.amp.GradScaler divides gradients and skips steps itself, so that they can be clipped in between.
+    _step_supports_amp_scaling = False
 
     def __init__(
         self, params: ParamsT | nn.Module, hyperparameters: dict[str, Any], options: Mapping[str, Any]
     ) -> None:
         defaults = defaults_of(self.rule) | hyperparameters
-        self._adamw = defaults_of("adamw")
-        self._take_adamw_options(options, list(hyperparameters))
+        refuse_unknown_options(type(self).__name__, self.rule, options, hyperparameters)
+        self._adamw = defaults_of("adamw") | adamw_options(options)
+        _core.check_group({**self._adamw, "params": []}, 0)
         self.routing = Routing()
-        self._stepper = _core.Stepper()
-        named: list[Named] | None = None
-        if isinstance(params, nn.Module):
-            named = parameters_of_module(params)
-        elif isinstance(params, Tensor) or not isinstance(params, Iterable):
+        self._prepare()
+        if isinstance(params, Tensor) or not isinstance(params, (nn.Module, Iterable)):
             raise TypeError(
                 "[aurora_optim] params must be a model or a list of tensors, of named parameters or of groups, not "
                 f"one {type(params).__name__}"
             )
-        else:
-            entries: list[Any] = list(params)
-            if not entries:
-                raise ValueError("[aurora_optim] There is no parameter to optimize: params is empty")
-            if is_named(entries):
-                named = named_tensors(entries)
+        entries: Any = params if isinstance(params, nn.Module) else list(params)
+        if not isinstance(entries, nn.Module) and not entries:
+            raise ValueError("[aurora_optim] There is no parameter to optimize: params is empty")
+        named = named_of(entries)
         if named is not None:
-            if not named:
-                raise ValueError("[aurora_optim] The model has no parameter that requires a gradient")
-            entries = self._routed_groups(named, options)
+            entries = self._planned(named, options)
         else:
             self._refuse_model_options(options, entries)
             if self.rule != "adamw":
-                defaults |= {key: options[key] for key in checkpoints.DIMENSION_KEYS if key in options}
+                defaults |= {key: options[key] for key in CUT_KEYS if key in options}
         super().__init__(entries, defaults)
+        self._equal_rates = len(self.param_groups) < 2 or self._rates_are_equal()
 
-    def _take_adamw_options(self, options: Mapping[str, Any], hyperparameters: list[str]) -> None:
-        known = list(Options.__annotations__)
-        if self.rule == "adamw":
-            known = ["patterns"]
-        for name, value in options.items():
-            if name not in known:
-                everything = [*hyperparameters, *known]
-                raise TypeError(
-                    f"[aurora_optim] {type(self).__name__} has no argument '{name}'; did you mean "
-                    f"'{_core.nearest(name, everything)}'? There are: {', '.join(everything)}"
-                )
-            if name.startswith("adamw_"):
-                self._adamw[name.removeprefix("adamw_")] = value
-        _core.check_group({**self._adamw, "params": []}, 0)
+    def _prepare(self) -> None:
+        """What belongs to this object alone, and neither to its state nor to copies."""
+        self._stepper = _core.Stepper()
+        self._watch: Watch | None = None
+        self._known: dict[int, Named] = {}
+        self._warned: set[str] = set()
+        self._steps = 0
+        self._equal_rates = True
 
-    def _refuse_model_options(self, options: Mapping[str, Any], entries: list[Any]) -> None:
+    @classmethod
+    def factory(cls) -> type[SpectralOptimizer]:
+        """For the Trainer of transformers and TRL, which calls what this returns with the model:
+        Trainer(..., optimizer_cls_and_kwargs=(Aurora.factory, {"lr": 0.02}))."""
+        return cls
+
+    def _refuse_model_options(self, options: Mapping[str, Any], entries: Any) -> None:
         groups = isinstance(entries[0], dict)
-        for name in options:
-            if name == "patterns" or (name.startswith("adamw_") and not groups):
+        for name, value in options.items():
+            if value is None:
+                continue
+            if name in ("patterns", "exclude") or (name.startswith("adamw_") and not groups):
                 raise TypeError(
                     f"[aurora_optim] '{name}' is for a whole model or its named parameters, which are routed; these are "
                     "tensors, which all go to one rule"
                 )
 
-    def _routed_groups(self, named: list[Named], options: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Hidden matrices in one group for each description of their dimensions, then everything else."""
-        parameters, self.routing = route(named, self.rule, options.get("patterns", {}))
-        if self.rule == "adamw":
-            return [{"params": parameters}]
-        described = {key: by_pattern(key, options.get(key), self.routing) for key in checkpoints.DIMENSION_KEYS}
-        matrices: list[dict[str, Any]] = []
-        others: list[tuple[str, Tensor]] = []
-        for (name, tensor), routed in zip(parameters, self.routing):
-            if routed.rule == "adamw":
-                others.append((name, tensor))
-                continue
-            keys = {key: values.get(name) for key, values in described.items()}
-            group = next((g for g in matrices if all(g[key] == keys[key] for key in keys)), None)
-            if group is None:
-                group = {"params": [], **keys}
-                matrices.append(group)
-            group["params"].append((name, tensor))
-        if not matrices:
+    def _planned(self, named: list[Named], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if not any(p.tensor.requires_grad for p in named):
+            raise ValueError("[aurora_optim] The model has no parameter that requires a gradient")
+        groups, routing = plan(named, self.rule, options)
+        self.routing = Routing((*self.routing, *routing))
+        self._known |= {id(p.tensor): p for p in named}
+        if all(group["rule"] == "adamw" for group in groups) and self.rule != "adamw":
             warnings.warn(
                 f"The model has no hidden matrix, so AdamW steps everything and {self.rule} nothing: print the routing",
-                stacklevel=4,
+                stacklevel=5,
             )
-        return matrices + ([{"params": others, "rule": "adamw"}] if others else [])
+        return groups
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: dict[str, Any] | nn.Module) -> None:
         """Adds a group; what it does not say comes from the defaults of its rule. Raises, with nothing changed, where the
-        rule cannot step a parameter. Keys that no rule knows are kept."""
-        if not isinstance(param_group, dict):
-            raise TypeError(f"[aurora_optim] A group must be a dict, not {type(param_group).__name__}")
-        if "params" not in param_group:
+        rule cannot step a parameter. Keys that no rule knows are kept, mistyped ones are refused.
+
+        A module, alone or as the "params" of a group, is routed as a whole model, and so are named parameters and the
+        tensors of the model that the optimizer was made from, unless the group names a rule: it becomes several groups.
+        Its "lr" is that of the matrices, and AdamW's is changed by the same factor."""
+        group = {"params": param_group} if isinstance(param_group, nn.Module) else param_group
+        if not isinstance(group, dict):
+            raise TypeError(f"[aurora_optim] A group must be a dict, not {type(group).__name__}")
+        if "params" not in group:
             raise ValueError("[aurora_optim] A group needs the key 'params'")
+        named = self._to_route(group)
+        if named is None:
+            self._add_group(group)
+            return
+        before, routing = len(self.param_groups), self.routing
+        own = {key: value for key, value in group.items() if key != "params"}
+        options = {key: own.pop(key) for key in ("patterns", "exclude", *CUT_KEYS) if key in own}
+        try:
+            for part in self._planned(named, options):
+                keys = own if part["rule"] == self.rule else self._adamw_keys(own)
+                self._add_group({**keys, **part})
+        except Exception:
+            del self.param_groups[before:]
+            self.routing = routing
+            raise
+
+    def _adamw_keys(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """What a routed group says of the parameters that go to AdamW."""
+        keys = {key: value for key, value in own.items() if key not in self.defaults and not key.startswith("adamw_")}
+        if "lr" in own:
+            keys["lr"] = float(self._adamw["lr"]) * float(own["lr"]) / float(self.defaults["lr"])
+        return keys | adamw_options(own)
+
+    def _to_route(self, group: Mapping[str, Any]) -> list[Named] | None:
+        """The parameters of a group that is to be routed; None for one that goes to one rule."""
+        params = group["params"]
+        if isinstance(params, nn.Module):
+            return named_of(params)
+        if "rule" in group or not self.routing or isinstance(params, (Tensor, set)):
+            return None
+        entries = list(params)
+        group["params"] = entries  # type: ignore[index]
+        if all(id(entry) in self._known for entry in entries) and entries:
+            return [self._known[id(entry)] for entry in entries]
+        return named_of(entries)
+
+    def _add_group(self, param_group: dict[str, Any]) -> None:
         rule = param_group.get("rule", self.rule)
         if rule not in _core.RULES:
             raise ValueError(
-                f"[aurora_optim] There is no rule {rule!r}; did you mean "
-                f"'{_core.nearest(str(rule), _core.RULES)}'? There are: {', '.join(_core.RULES)}"
+                f"[aurora_optim] There is no rule {rule!r}{suggestion(str(rule), _core.RULES)} "
+                f"There are: {', '.join(_core.RULES)}"
             )
         own = self.defaults if rule == self.rule else self._adamw if rule == "adamw" else defaults_of(rule)
         group = {**own, **param_group, "rule": rule}
+        refuse_mistyped_keys(group)
         if not isinstance(group["params"], (Tensor, set)):
             group["params"] = list(group["params"])
+        self._name_parameters(group)
         self._refuse_parameters(group)
         keys = set(group) | {"param_names"}
         super().add_param_group(group)
@@ -186,6 +193,17 @@ class SpectralOptimizer(Optimizer):
         except Exception:
             self.param_groups.pop()
             raise
+
+    def _name_parameters(self, group: dict[str, Any]) -> None:
+        """torch wants names of all parameters or of none: plain tensors beside named ones get one from their place."""
+        params = group["params"]
+        if not self.param_groups or "param_names" not in self.param_groups[0] or isinstance(params, set):
+            return
+        entries = [params] if isinstance(params, Tensor) else params
+        g = len(self.param_groups)
+        group["params"] = [
+            (f"group{g}.{i}", entry) if isinstance(entry, Tensor) else entry for i, entry in enumerate(entries)
+        ]
 
     def _refuse_parameters(self, group: dict[str, Any]) -> None:
         """What torch would take with a warning or refuse without the parameter's name."""
@@ -220,11 +238,67 @@ class SpectralOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        # Both are there only while torch.amp.GradScaler calls.
+        self._look_around()
+        watch = self._watch if self._watch is not None and self._watch.is_due(self._steps) else None
+        if watch:
+            watch.begin(self.param_groups)
         self._stepper.step(
             self.param_groups, self.state, getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
         )
+        if watch:
+            watch.end(self.param_groups, self.state)
+        self._steps += 1
+        self._warn_of_many_skipped()
         return loss
+
+    def _warn_once(self, what: str, text: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            warnings.warn(f"[aurora_optim] {text}", stacklevel=6)
+
+    def _look_around(self) -> None:
+        """What is no error, and nearly always a mistake."""
+        if all(p.grad is None for group in self.param_groups for p in group["params"]):
+            self._warn_once(
+                "no gradient",
+                "No parameter of this step has a gradient, so nothing changes: was the optimizer made before the model "
+                "was wrapped, sharded or given other parameters (fully_shard, peft)? Then make it again",
+            )
+        if not self._equal_rates and self._rates_are_equal():
+            self._warn_once(
+                "equal rates",
+                f"Every group now has the learning rate {self.param_groups[0]['lr']}, that of AdamW too, which was "
+                "another: OneCycleLR, CyclicLR and SWALR set rates and do not scale them, so give them one for each "
+                "group, [group['lr'] * factor for group in optimizer.param_groups]",
+            )
+
+    def _rates_are_equal(self) -> bool:
+        rates = [rate_of(group) for group in self.param_groups]
+        return len(rates) > 1 and rates[0] is not None and rates[0] > 0 and all(rate == rates[0] for rate in rates)
+
+    def _warn_of_many_skipped(self) -> None:
+        on_host = all(p.is_cpu for group in self.param_groups for p in group["params"][:1])
+        if not on_host and self._steps % MANY_SKIPPED != 0:  # the count waits for the device
+            return
+        if self.skipped_in_a_row >= MANY_SKIPPED:
+            self._warn_once(
+                "many skipped",
+                f"{self.skipped_in_a_row} steps in a row changed nothing, because a gradient has an Inf or NaN: the "
+                "model or its loss has diverged",
+            )
+
+    def watch(self, every: int = 100) -> None:
+        """Measures each `every`th step, for loggers: see `statistics`. 0: no step. A watched step copies the matrices of
+        weights once and takes about twice as long."""
+        self._watch = Watch(every) if every else None
+
+    @property
+    def statistics(self) -> dict[str, float]:
+        """Of the last step that was watched, for each group by its "name" or its number and rule: `0.aurora/update_rms`,
+        the root mean square of what the step changed; `/update_to_weight`, the norm of that over the norm of the weights;
+        of matrices `/starved`, the share of rows (columns where these are more) whose leverage in the momentum is below a
+        tenth of the balanced value."""
+        return dict(self._watch.statistics) if self._watch else {}
 
     @property
     def skipped_steps(self) -> int:
@@ -244,15 +318,24 @@ class SpectralOptimizer(Optimizer):
 
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Goes on from a state dict of ours, of torch.optim.Muon or of torch.optim.AdamW. Its hyperparameters are taken;
-        what it does not know (the polar factor, for torch's) stays. States keep their precision. Raises ValueError, with
-        nothing changed, where rules, dimensions, names or shapes of states are not those of this optimizer."""
+        what it does not know (the polar factor, for torch's) stays. States keep their precision. Where both have names of
+        parameters these count, not the order. A state of rows that the saved rule does not keep begins anew, with a
+        warning. Raises ValueError, with nothing changed, where rules, cuts, names or shapes of states are not those of
+        this optimizer, and for a state dict of SGD or of Adam with weight decay."""
         last_hook = self.register_load_state_dict_pre_hook(SpectralOptimizer._translated)  # type: ignore[arg-type]
         try:
             super().load_state_dict(state_dict)
         finally:
             last_hook.remove()
 
+    def load_pair(self, muon: StateDict, adamw: StateDict) -> None:
+        """Goes on from torch.optim.Muon and torch.optim.AdamW, which stepped this model together: by names where both
+        state dicts have them, else in the order of the model."""
+        order = {entry.name: i for i, entry in enumerate(self.routing)}
+        self.load_state_dict(checkpoints.joined(muon, adamw, self.param_groups, order))
+
     def _translated(self, state_dict: StateDict) -> StateDict | None:
+        state_dict = checkpoints.by_names(state_dict, self.param_groups)
         saved_groups = state_dict["param_groups"]
         if [len(g["params"]) for g in saved_groups] != [len(g["params"]) for g in self.param_groups]:
             return None  # torch's own message
@@ -261,17 +344,21 @@ class SpectralOptimizer(Optimizer):
         ]
         places = {key: (g, i) for g, group in enumerate(saved_groups) for i, key in enumerate(group["params"])}
         states = {}
+        fresh: set[str] = set()
         for key, saved in state_dict["state"].items():
             if key not in places:
                 raise ValueError(f"[aurora_optim] The state dict has a state for {key!r}, which is in no group")
             g, i = places[key]
             own = {**self.param_groups[g], **groups[g], "params": self.param_groups[g]["params"]}
-            states[key] = LoadedState(checkpoints.own_state(saved, own, g, i))
+            states[key] = LoadedState(checkpoints.own_state(saved, own, g, i, fresh))
+        for name in sorted(fresh):
+            warnings.warn(f"[aurora_optim] The state dict has no {name}: these states of rows begin anew", stacklevel=6)
         return {**state_dict, "state": states, "param_groups": groups}
 
     def __getstate__(self) -> dict[str, Any]:
         skipped = (self.skipped_steps, self.skipped_in_a_row)
-        return {**super().__getstate__(), "_adamw": self._adamw, "routing": self.routing, "_skipped": skipped}
+        own = {"_adamw": self._adamw, "routing": self.routing, "_skipped": skipped, "_equal_rates": self._equal_rates}
+        return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         loaded: defaultdict[Any, Any] = defaultdict(dict)
@@ -279,9 +366,9 @@ class SpectralOptimizer(Optimizer):
             loaded[key] = value.state if isinstance(value, LoadedState) else value
         state = dict(state)
         skipped = state.pop("_skipped", None)
-        super().__setstate__({**state, "state": loaded})
         if "_stepper" not in self.__dict__:
-            self._stepper = _core.Stepper()
+            self._prepare()
+        super().__setstate__({**state, "state": loaded})
         if skipped is not None:
             self._stepper.set_skipped(*skipped)
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
 from . import _core
-from .optimizer import Options, SpectralOptimizer
+from .groups import OPTIONS, Options
+from .optimizer import SpectralOptimizer
 
 Scale = Literal["aspect_ratio", "rms_to_rms", "match_rms_adamw", "none", "published"]
 Polar = Literal[
@@ -223,7 +224,12 @@ def _with_hyperparameters(cls: type[SpectralOptimizer]) -> None:
     cls.__doc__ = (
         f"{(cls.__doc__ or '').rstrip()}\n\n    params: {what} or tensors or torch's groups, all of which go to this rule.\n"
         + "\n".join(lines)
-        + "\n    Further keyword arguments: see aurora_optim.optimizer.Options.\n"
+        + "\n"
+        + "".join(
+            f"    {name}: {meaning}\n"
+            for name, meaning in OPTIONS.items()
+            if cls.rule != "adamw" or name in ("patterns", "exclude")
+        )
     )
 
 

@@ -6,7 +6,7 @@
 #include <numeric>
 #include <sstream>
 
-#include "aurora/routing.hpp"
+#include "aurora/roles.hpp"
 
 namespace aurora::python {
 namespace {
@@ -122,21 +122,35 @@ std::vector<Index> counts_of(const py::object& value, const char* key) {
   refuse("[aurora_optim] ", key, " must be a number or a list of numbers, not ", shown(value));
 }
 
-std::vector<Index> row_blocks_of(const py::object& blocks, const py::object& heads, Index rows,
-                                 std::span<const Index> shape) {
-  std::vector<Index> lengths = {rows};
-  if (!blocks.is_none()) {
-    lengths = counts_of(blocks, "blocks");
-    if (py::isinstance<py::int_>(blocks)) {
-      const Index parts = lengths.front();
-      lengths.clear();
-      append_equal(rows, parts, "blocks", shape, lengths);
-    } else if (std::accumulate(lengths.begin(), lengths.end(), Index{0}) != rows) {
-      refuse("[aurora_optim] blocks ", shown(blocks), " do not sum to ", rows, " rows: shape ",
-             shape_text(shape));
-    }
+/// Runs of the row blocks, from the key "repeats"; 1 where it says nothing.
+Index repeats_of(const py::object& repeats, Index rows, std::span<const Index> shape) {
+  if (repeats.is_none()) return 1;
+  const auto counts = counts_of(repeats, "repeats");
+  if (counts.size() != 1 || counts.front() < 1 || rows % counts.front() != 0) {
+    refuse("[aurora_optim] repeats: ", rows, " rows are not ", shown(repeats), " equal runs: shape ",
+           shape_text(shape));
   }
-  if (heads.is_none()) return lengths;
+  return counts.front();
+}
+
+/// The blocks of one run, from the key "blocks": equal ones, or of these lengths.
+std::vector<Index> lengths_of(const py::object& blocks, Index rows, std::span<const Index> shape) {
+  if (blocks.is_none()) return {rows};
+  std::vector<Index> lengths = counts_of(blocks, "blocks");
+  if (py::isinstance<py::int_>(blocks)) {
+    const Index parts = lengths.front();
+    lengths.clear();
+    append_equal(rows, parts, "blocks", shape, lengths);
+  } else if (std::accumulate(lengths.begin(), lengths.end(), Index{0}) != rows) {
+    refuse("[aurora_optim] blocks ", shown(blocks), " do not sum to ", rows, " rows: shape ",
+           shape_text(shape));
+  }
+  return lengths;
+}
+
+/// Each block as so many equal heads.
+std::vector<Index> split_by_heads(const py::object& heads, const std::vector<Index>& lengths,
+                                  std::span<const Index> shape) {
   std::vector<Index> counts = counts_of(heads, "heads");
   if (counts.size() == 1) counts.resize(lengths.size(), counts.front());
   if (counts.size() != lengths.size()) {
@@ -148,32 +162,76 @@ std::vector<Index> row_blocks_of(const py::object& blocks, const py::object& hea
   return split;
 }
 
-/// (name, shape, embedding, linear, tied_to)
-using Info = std::tuple<std::string, std::vector<Index>, bool, bool, std::string>;
-/// (name, shape, whether to the matrix rule, reason)
-using Routed = std::tuple<std::string, std::vector<Index>, bool, std::string>;
-
-std::vector<Routed> routed(const std::vector<Info>& parameters,
-                           const std::vector<std::pair<std::string, bool>>& patterns) {
-  std::vector<ParameterInfo> infos;
-  for (const auto& [name, shape, embedding, linear, tied_to] : parameters) {
-    infos.push_back({name, shape, embedding, linear, tied_to});
+/// What C++ says of a cut, in the keys of a group; what is as by default says nothing.
+py::dict keys_of(const Dimensions& dimensions, std::size_t axes) {
+  py::dict keys;
+  Dimensions plain = dimensions;
+  plain.row_blocks.clear();
+  plain.repeats = 1;
+  if (plain != default_dimensions(axes)) {
+    py::dict named;
+    if (!dimensions.batch.empty()) named["batch"] = py::cast(dimensions.batch);
+    named["rows"] = py::cast(dimensions.rows);
+    named["cols"] = py::cast(dimensions.cols);
+    keys["dimensions"] = named;
   }
+  if (!dimensions.row_blocks.empty()) {
+    const auto& blocks = dimensions.row_blocks;
+    const bool equal = std::equal(blocks.begin() + 1, blocks.end(), blocks.begin());
+    keys["blocks"] = equal ? py::object(py::int_(blocks.size())) : py::cast(blocks);
+  }
+  if (dimensions.repeats > 1) keys["repeats"] = py::int_(dimensions.repeats);
+  return keys;
+}
+
+ParameterInfo info_of(const py::dict& parameter) {
+  ParameterInfo info{.name = parameter["name"].cast<std::string>(),
+                     .shape = parameter["shape"].cast<std::vector<Index>>(),
+                     .owner = parameter["owner"].cast<std::vector<std::string>>(),
+                     .around = parameter["around"].cast<std::vector<std::string>>(),
+                     .other_names = parameter["other_names"].cast<std::vector<std::string>>(),
+                     .embedding = parameter["embedding"].cast<bool>(),
+                     .output = parameter["output"].cast<bool>(),
+                     .trainable = parameter["trainable"].cast<bool>(),
+                     .described = parameter["described"].cast<bool>()};
+  info.number = [number = parameter["number"].cast<py::function>()](const std::string& name) {
+    return number(name).cast<std::optional<Index>>();
+  };
+  return info;
+}
+
+/// (whether to the matrix rule, reason, role, whether it is a guess, how it is cut) of each parameter.
+py::list routed(const py::list& parameters, const std::vector<std::pair<std::string, bool>>& patterns,
+                bool backbone) {
+  std::vector<ParameterInfo> infos;
+  for (const auto& parameter : parameters) infos.push_back(info_of(parameter.cast<py::dict>()));
   std::vector<RoutePattern> all;
   for (const auto& [pattern, matrix] : patterns) {
     all.push_back({pattern, matrix ? Route::matrix : Route::adamw});
   }
-  std::vector<Routed> result;
-  for (const auto& entry : route(infos, all)) {
-    result.emplace_back(entry.name, entry.shape, entry.route == Route::matrix, entry.reason);
+  py::list result;
+  for (const auto& entry : route(infos, all, backbone ? UnnamedHead::none : UnnamedHead::last_linear)) {
+    const bool matrix = entry.route == Route::matrix;
+    const py::dict keys =
+        matrix && entry.dimensions ? keys_of(*entry.dimensions, entry.shape.size()) : py::dict();
+    result.append(py::make_tuple(matrix, entry.reason, entry.role, entry.guessed, keys));
   }
   return result;
 }
 
-std::string table(const std::vector<Routed>& parameters, const std::string& matrix_name) {
+/// (name, shape, whether to the matrix rule, reason, whether it is a guess, how it is cut)
+using Line = std::tuple<std::string, std::vector<Index>, bool, std::string, bool, py::dict>;
+
+Dimensions cut_of(const py::dict& keys, std::span<const Index> shape) {
+  return dimensions_of(keys, shape).value_or(default_dimensions(shape.size()));
+}
+
+std::string table(const std::vector<Line>& lines, const std::string& matrix_name) {
   std::vector<RoutedParameter> all;
-  for (const auto& [name, shape, matrix, reason] : parameters) {
-    all.push_back({name, shape, matrix ? Route::matrix : Route::adamw, reason});
+  for (const auto& [name, shape, matrix, reason, guessed, keys] : lines) {
+    RoutedParameter& entry = all.emplace_back(
+        RoutedParameter{name, shape, matrix ? Route::matrix : Route::adamw, reason, {}, guessed, {}});
+    if (matrix && shape.size() >= 2) entry.dimensions = cut_of(keys, shape);
   }
   return routing_table(all, matrix_name);
 }
@@ -196,11 +254,12 @@ Rule options_of(const py::dict& group) {
 
 std::optional<Dimensions> dimensions_of(const py::dict& group, std::span<const Index> shape) {
   const py::object description = optional_at(group, "dimensions"), blocks = optional_at(group, "blocks"),
-                   heads = optional_at(group, "heads");
-  if (description.is_none() && blocks.is_none() && heads.is_none()) return std::nullopt;
+                   heads = optional_at(group, "heads"), repeats = optional_at(group, "repeats");
+  const bool whole = blocks.is_none() && heads.is_none() && repeats.is_none();
+  if (description.is_none() && whole) return std::nullopt;
   if (shape.size() < 2) return std::nullopt;  // no matrix: refused, with its place, by the step
   Dimensions dimensions = description.is_none() ? default_dimensions(shape.size()) : described(description);
-  if (blocks.is_none() && heads.is_none()) return dimensions;
+  if (whole) return dimensions;
   Index rows = 1;
   for (const int axis : dimensions.rows) {
     if (axis < 0 || static_cast<std::size_t>(axis) >= shape.size()) {
@@ -208,7 +267,12 @@ std::optional<Dimensions> dimensions_of(const py::dict& group, std::span<const I
     }
     rows *= shape[static_cast<std::size_t>(axis)];
   }
-  dimensions.row_blocks = row_blocks_of(blocks, heads, rows, shape);
+  dimensions.repeats = repeats_of(repeats, rows, shape);
+  dimensions.row_blocks = lengths_of(blocks, rows / dimensions.repeats, shape);
+  if (heads.is_none()) return dimensions;
+  if (dimensions.repeats > 1)
+    refuse("[aurora_optim] heads cannot be said of blocks that repeat: shape ", shape_text(shape));
+  dimensions.row_blocks = split_by_heads(heads, dimensions.row_blocks, shape);
   return dimensions;
 }
 
@@ -226,8 +290,17 @@ void add_groups(py::module_& module) {
         return nearest(text, candidates);
       },
       py::arg("text"), py::arg("candidates"));
-  module.def("route", &routed, py::arg("parameters"), py::arg("patterns"));
-  module.def("routing_table", &table, py::arg("parameters"), py::arg("matrix_name"));
+  module.def("route", &routed, py::arg("parameters"), py::arg("patterns"), py::arg("backbone"));
+  module.def(
+      "matrices_text",
+      [](const std::vector<Index>& shape, const py::dict& keys) {
+        return matrices_text(shape, cut_of(keys, shape));
+      },
+      py::arg("shape"), py::arg("keys"));
+  module.def(
+      "matches", [](const std::string& pattern, const std::string& name) { return matches(pattern, name); },
+      py::arg("pattern"), py::arg("name"));
+  module.def("routing_table", &table, py::arg("lines"), py::arg("matrix_name"));
 }
 
 }  // namespace aurora::python

@@ -17,7 +17,7 @@ namespace py = pybind11;
 /// is missing, has another type or is out of bounds.
 Rule options_of(const py::dict& group);
 
-/// What the keys "dimensions", "blocks" and "heads" of a group say of a parameter of this shape; nothing
+/// What the keys "dimensions", "blocks", "repeats" and "heads" of a group say of a parameter of this shape; nothing
 /// where they say nothing. Throws ValueError with the shape where they do not fit.
 std::optional<Dimensions> dimensions_of(const py::dict& group, std::span<const Index> shape);
 

@@ -7,6 +7,8 @@
 
 #include "aurora/diagnostics.hpp"
 #include "aurora/step.hpp"
+#include "aurora/torch/gather.hpp"
+#include "aurora/torch/memory.hpp"
 #include "aurora/torch/step.hpp"
 #include "groups.hpp"
 
@@ -21,14 +23,9 @@ using at::Tensor;
 
 /// The tensor as matrices [..., rows, cols] without holes, float64 for float64, else float32.
 Tensor matrices_of(const char* function, const Tensor& x) {
+  if (const auto why = optim::why_not_readable(x); !why.empty()) refuse(function, "Matrices must " + why);
   std::ostringstream shape;
   shape << x.sizes();
-  if (x.layout() != at::kStrided) refuse(function, "The tensor must be dense: shape " + shape.str());
-  if (x.is_meta()) refuse(function, "The tensor must have values, those on the device meta have none");
-  if (!at::isFloatingType(x.scalar_type())) {
-    refuse(function,
-           std::string("The tensor must be of a real floating type, not ") + c10::toString(x.scalar_type()));
-  }
   if (x.dim() < 2 || x.numel() == 0) {
     refuse(function, "The tensor must have matrices in its last two dimensions: shape " + shape.str());
   }
@@ -115,18 +112,15 @@ std::vector<std::pair<std::string, double>> diagnosis(Backend& backend, const Ma
 /// One dict of floats for each matrix of the tensor.
 py::list diagnose(const Tensor& x, const py::dict& group) {
   const at::NoGradGuard no_gradients;
-  const Tensor input = matrices_of("diagnose", x);
   const Dimensions dimensions =
-      dimensions_of(group, input.sizes()).value_or(default_dimensions(static_cast<std::size_t>(input.dim())));
+      dimensions_of(group, x.sizes()).value_or(default_dimensions(static_cast<std::size_t>(x.dim())));
+  const optim::Matrices matrices = optim::matrices_of(matrices_of("diagnose", x), dimensions);
   std::vector<std::vector<std::pair<std::string, double>>> found;
   {
     const py::gil_scoped_release other_threads_may_run;
     optim::Backends backends;
-    Backend& backend = backends.on(input.device());
-    for (const auto& matrix :
-         matrix_views(input.data_ptr(), view_of(input).dtype, input.sizes(), input.strides(), dimensions)) {
-      found.push_back(diagnosis(backend, matrix));
-    }
+    Backend& backend = backends.on(x.device());
+    for (const auto& matrix : matrices.views) found.push_back(diagnosis(backend, matrix));
   }
   py::list list;
   for (const auto& entries : found) {

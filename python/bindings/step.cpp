@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include "aurora/torch/memory.hpp"
 #include "groups.hpp"
 
 namespace aurora::python {
@@ -32,6 +33,8 @@ Group read_group(const py::dict& group, std::size_t index) {
   if (group.contains("param_names")) read.names = group["param_names"].cast<std::vector<std::string>>();
   if (read.names.size() != read.parameters.size()) read.names.clear();
   for (std::size_t i = 0; i < read.parameters.size(); ++i) {
+    if (!optim::why_not_readable(read.parameters[i]).empty())
+      continue;  // refused, with its place, by the step
     const auto dimensions = dimensions_of(group, read.parameters[i].sizes());
     if (!dimensions && read.options.dimensions.empty()) continue;
     read.options.dimensions.resize(read.parameters.size());

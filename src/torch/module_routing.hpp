@@ -5,12 +5,13 @@
 #include <span>
 #include <vector>
 
-#include "aurora/routing.hpp"
+#include "aurora/roles.hpp"
 
 namespace aurora::optim {
 
-/// The parameters of a module that require a gradient, each once, in module order, and where route() sends
-/// them.
+/// The parameters of a module that are of a floating type, each once, in module order, and where route()
+/// sends them. Frozen ones are among them: a step passes over what has no gradient, and they are there when
+/// they are unfrozen.
 struct RoutedModule {
   std::vector<torch::Tensor> parameters;
   std::vector<RoutedParameter> routing;  // one per parameter

@@ -37,7 +37,7 @@ ParameterState& state_at(StateMap& states, const Place& place) {
   return own;
 }
 
-constexpr const char* kArchiveFormat = "aurora-optimizer-1";
+constexpr const char* kArchiveFormat = "aurora-optimizer-2";
 
 template <class State, class Visit>
 void for_each_tensor(State& state, Visit&& visit) {
@@ -85,9 +85,10 @@ void GroupOptions::serialize(torch::serialize::OutputArchive& archive) const {
     values.push_back(hyperparameter.name + "=" + hyperparameter.value);
   }
   archive.write("hyperparameters", c10::IValue(values));
-  // Per parameter: the four lengths, then the four lists.
+  // Per parameter: repeats, the four lengths, then the four lists.
   c10::List<std::int64_t> numbers;
-  for (const auto& [batch, rows, cols, row_blocks] : dimensions) {
+  for (const auto& [batch, rows, cols, row_blocks, repeats] : dimensions) {
+    numbers.push_back(repeats);
     for (const auto length : {batch.size(), rows.size(), cols.size(), row_blocks.size()}) {
       numbers.push_back(static_cast<std::int64_t>(length));
     }
@@ -121,6 +122,7 @@ void GroupOptions::serialize(torch::serialize::InputArchive& archive) {
       at += count;
       return std::span(all).subspan(at - count, count);
     };
+    const Index repeats = take(1).front();
     const auto lengths = take(4);
     const auto axes = [&](std::size_t which) {
       std::vector<int> list;
@@ -129,6 +131,7 @@ void GroupOptions::serialize(torch::serialize::InputArchive& archive) {
       return list;
     };
     Dimensions& read = read_dimensions.emplace_back();
+    read.repeats = repeats;
     read.batch = axes(0);
     read.rows = axes(1);
     read.cols = axes(2);
@@ -195,10 +198,13 @@ SpectralOptimizer::SpectralOptimizer(const torch::nn::Module& module, Rule rule,
     : SpectralOptimizer({}, std::make_unique<GroupOptions>(rule)) {
   auto [parameters, routing] = routed(module, patterns);
   std::vector<Tensor> by_rule, by_adamw;
+  std::vector<Dimensions> dimensions;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
-    (is_adamw(rule) || routing[i].route == Route::matrix ? by_rule : by_adamw).push_back(parameters[i]);
+    const bool matrix = !is_adamw(rule) && routing[i].route == Route::matrix;
+    (is_adamw(rule) || matrix ? by_rule : by_adamw).push_back(parameters[i]);
+    if (matrix) dimensions.push_back(*routing[i].dimensions);
   }
-  add_param_group({std::move(by_rule), std::make_unique<GroupOptions>(rule)});
+  add_param_group({std::move(by_rule), std::make_unique<GroupOptions>(rule, std::move(dimensions))});
   if (!is_adamw(rule)) add_param_group({std::move(by_adamw), std::make_unique<GroupOptions>(adamw)});
   impl_->routing = std::move(routing);
 }

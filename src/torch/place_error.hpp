@@ -5,6 +5,15 @@
 
 namespace aurora::optim {
 
+/// Its shape where it has one of plain numbers.
+inline std::string shape_text(const torch::Tensor& tensor) {
+  try {
+    return c10::str(tensor.sizes());
+  } catch (const std::exception&) {
+    return "of its own";
+  }
+}
+
 /// Throws std::invalid_argument "[aurora::optim] RULE: group 0, parameter 1 'name', shape [2, 3], rule muon".
 template <class... Values>
 [[noreturn]] void fail_at(const Place& place, const Values&... rule) {
@@ -12,7 +21,7 @@ template <class... Values>
   (text << ... << rule);
   text << ": group " << place.group << ", parameter " << place.index;
   if (!place.name.empty()) text << " '" << place.name << "'";
-  fail("optim", text.str(), ", shape ", place.parameter.sizes(), ", rule ", name(place.options.rule));
+  fail("optim", text.str(), ", shape ", shape_text(place.parameter), ", rule ", name(place.options.rule));
 }
 
 }  // namespace aurora::optim

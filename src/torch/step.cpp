@@ -8,6 +8,8 @@
 #include <map>
 #include <tuple>
 
+#include "aurora/torch/gather.hpp"
+#include "aurora/torch/memory.hpp"
 #include "place_error.hpp"
 
 namespace aurora::optim {
@@ -16,11 +18,6 @@ namespace {
 using at::Tensor;
 
 bool is_adamw(const Rule& rule) { return std::holds_alternative<AdamWOptions>(rule); }
-
-bool has_type(const Tensor& tensor) {
-  const auto type = tensor.scalar_type();
-  return type == at::kFloat || type == at::kDouble || type == at::kBFloat16;
-}
 
 DType dtype_of(const Tensor& tensor) {
   const auto type = tensor.scalar_type();
@@ -43,16 +40,10 @@ Dimensions dimensions_at(const Place& place) {
   return dimensions[place.index];
 }
 
-std::vector<MatrixView> matrices(const Tensor& tensor, const Dimensions& dimensions) {
-  // The views of a gradient become ConstMatrixView: nothing is written through this pointer.
-  return matrix_views(const_cast<void*>(tensor.const_data_ptr()), dtype_of(tensor), tensor.sizes(),
-                      tensor.strides(), dimensions);
-}
-
-std::vector<MatrixView> matrices_at(const Place& place) {
+std::vector<MatrixShape> matrices_at(const Place& place) {
   const Dimensions dimensions = dimensions_at(place);
   try {
-    return matrices(place.parameter, dimensions);
+    return matrix_shapes(place.parameter.sizes(), dimensions);
   } catch (const std::invalid_argument& error) {
     fail_at(place, error.what());
   }
@@ -80,6 +71,11 @@ std::vector<MatrixView> row_views(const Rule& rule, const Tensor& row_state,
   return views;
 }
 
+void require_plain(const Place& place, std::string_view key, const Tensor& state) {
+  if (const auto why = why_not_writable(state); !why.empty())
+    fail_at(place, "The state ", key, " must ", why);
+}
+
 /// `made` has the right shape, type and strides; `state` is replaced by it, or its values by those of
 /// `state`.
 void complete(const Place& place, std::string_view key, Tensor made, Tensor& state) {
@@ -94,39 +90,44 @@ void complete(const Place& place, std::string_view key, Tensor made, Tensor& sta
   state = std::move(made);
 }
 
-/// Whether a state may stay as it is.
+/// Whether a state, of plain memory, may stay as it is: with the parameter's strides, without their gaps.
 bool fits(const Tensor& state, const Tensor& parameter) {
-  return state.defined() && state.layout() == at::kStrided && state.sizes() == parameter.sizes() &&
-         state.strides() == parameter.strides() && state.device() == parameter.device() &&
+  return state.sizes() == parameter.sizes() && state.device() == parameter.device() &&
+         (state.strides() == parameter.strides()
+              ? state.is_non_overlapping_and_dense()
+              : state.strides() == at::infer_dense_strides(parameter.sizes(), parameter.strides())) &&
          state.scalar_type() == (parameter.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
 }
 
 void complete_like_parameter(const Place& place, std::string_view key, Tensor& state) {
-  if (!fits(state, place.parameter)) complete(place, key, state_like(place.parameter), state);
+  if (state.defined()) {
+    require_plain(place, key, state);
+    if (fits(state, place.parameter)) return;
+  }
+  complete(place, key, state_like(place.parameter), state);
 }
 
 /// The tensors of matrix parameters, as the core sees them.
-struct Matrices {
+struct Lists {
   std::vector<ConstMatrixView> gradients;
   std::vector<MatrixView> momentum_buffers, weights, row_states, directions;
 };
 
-Matrices matrices_of(std::span<const Due> due) {
-  Matrices all;
-  const auto append = [](std::vector<MatrixView>& to, std::vector<MatrixView> views) {
+/// All of them; `gathered` keeps copies alive and gives them back.
+Lists lists_of(std::span<const Due> due, std::vector<Gathered>& gathered) {
+  Lists all;
+  const auto append = [](auto& to, const std::vector<MatrixView>& views) {
     to.insert(to.end(), views.begin(), views.end());
   };
-  for (const auto& [place, gradient, state, direction] : due) {
-    const Dimensions dimensions = dimensions_at(place);
-    const auto weights = matrices(place.parameter, dimensions);
-    const auto gradients = matrices(gradient, dimensions);
-    all.gradients.insert(all.gradients.end(), gradients.begin(), gradients.end());
-    append(all.momentum_buffers, matrices(state->momentum_buffer, dimensions));
-    if (state->row_state.defined()) {
-      append(all.row_states, row_views(place.options.rule, state->row_state, weights));
+  for (const Due& each : due) {
+    const Gathered& one = gathered.emplace_back(Gathered::matrices(each, dimensions_at(each.place)));
+    append(all.gradients, one.gradients);
+    append(all.momentum_buffers, one.first_states);
+    append(all.weights, one.weights);
+    append(all.directions, one.directions);
+    if (each.state->row_state.defined()) {
+      append(all.row_states, row_views(each.place.options.rule, each.state->row_state, one.weights));
     }
-    if (direction.defined()) append(all.directions, matrices(direction, dimensions));
-    append(all.weights, weights);
   }
   return all;
 }
@@ -145,21 +146,25 @@ void step_adamw(Backend& backend, const AdamWOptions& options, std::span<const D
     std::vector<MatrixView> exp_avgs, exp_avg_sqs, weights;
   };
   std::map<std::int64_t, Batch> batches;  // by the number of steps seen
-  for (const auto& [place, gradient, state, direction] : due) {
-    Batch& batch = batches[state->step];
-    batch.gradients.push_back(flat(gradient));
-    batch.exp_avgs.push_back(flat(state->exp_avg));
-    batch.exp_avg_sqs.push_back(flat(state->exp_avg_sq));
-    batch.weights.push_back(flat(place.parameter));
+  std::vector<Gathered> all;
+  for (const auto& each : due) {
+    Batch& batch = batches[each.state->step];
+    const Gathered& gathered = all.emplace_back(Gathered::elements(each));
+    batch.gradients.push_back(gathered.gradients.front());
+    batch.exp_avgs.push_back(gathered.first_states.front());
+    batch.exp_avg_sqs.push_back(gathered.second_states.front());
+    batch.weights.push_back(gathered.weights.front());
   }
   for (const auto& [steps, batch] : batches) {
     adamw_step(backend, Gate{}, options, steps,
                {batch.gradients, batch.exp_avgs, batch.exp_avg_sqs, batch.weights});
   }
+  for (const Gathered& gathered : all) gathered.give_back();
 }
 
 void step_matrices(Backend& backend, const StepGate& gate, const Rule& rule, std::span<const Due> due) {
-  const Matrices all = matrices_of(due);
+  std::vector<Gathered> gathered;
+  const Lists all = lists_of(due, gathered);
   Tensor flag;
   step(backend, core_gate(gate, flag), rule,
        {.gradients = all.gradients,
@@ -167,6 +172,7 @@ void step_matrices(Backend& backend, const StepGate& gate, const Rule& rule, std
         .weights = all.weights,
         .row_states = all.row_states,
         .directions = all.directions});
+  for (const Gathered& each : gathered) each.give_back();
 }
 
 /// Adds one to the counts of the states where the step is applied.
@@ -188,13 +194,13 @@ void count_on_device(const Tensor& applied, std::span<const Due> due) {
 /// torch's own AdamW, all parameters in one kernel where the device has one. It wants one type for everything
 /// of a parameter, so weights and gradients of another type than the states' go through a copy.
 void step_adamw_on_device(const Tensor& applied, const AdamWOptions& options, std::span<const Due> due) {
-  struct Lists {
+  struct TypeLists {
     std::vector<Tensor> weights, gradients, exp_avgs, exp_avg_sqs, counts, originals;
   };
-  std::map<at::ScalarType, Lists> by_type;
+  std::map<at::ScalarType, TypeLists> by_type;
   for (const auto& [place, gradient, state, direction] : due) {
     const auto type = state->exp_avg.scalar_type();
-    Lists& lists = by_type[type];
+    TypeLists& lists = by_type[type];
     const Tensor weight = place.parameter.detach();
     lists.originals.push_back(weight);
     lists.weights.push_back(weight.to(type));
@@ -223,22 +229,14 @@ void require_steppable(const Place& place) {
   if (!parameter.defined()) {
     fail("optim", "A parameter is undefined: group ", place.group, ", parameter ", place.index);
   }
-  if (parameter.layout() != at::kStrided)
-    fail_at(place, "Parameters must be dense, not ", parameter.layout());
-  if (parameter.is_meta()) fail_at(place, "Parameters must have values, those on the device meta have none");
-  if (!has_type(parameter)) {
-    fail_at(place, "Parameters must be float32, float64 or bfloat16, not ", parameter.scalar_type());
-  }
-  if (is_adamw(place.options.rule)) {
-    if (!parameter.is_non_overlapping_and_dense())
-      fail_at(place, "AdamW needs parameters without gaps in memory");
-    return;
-  }
+  if (const auto why = why_not_writable(parameter); !why.empty()) fail_at(place, "Parameters must ", why);
+  if (is_adamw(place.options.rule)) return;
   if (parameter.dim() < 2) {
     fail_at(place,
             "Parameters with fewer than two dimensions belong to AdamW: a group of that rule, or a "
             "whole model, which is routed");
   }
+  if (parameter.numel() == 0) return;
   for (const auto& matrix : matrices_at(place)) {
     if (matrix.rows < 2 || matrix.cols < 2) {
       fail_at(place, "Matrices with a side of length ", std::min(matrix.rows, matrix.cols),
@@ -251,12 +249,16 @@ Tensor gradient_of(const Place& place) {
   const Tensor& parameter = place.parameter;
   const Tensor& gradient = parameter.grad();
   if (!gradient.defined()) return {};
-  if (gradient.layout() != at::kStrided) fail_at(place, "Gradients must be dense, not ", gradient.layout());
-  if (!has_type(gradient)) {
-    fail_at(place, "Gradients must be float32, float64 or bfloat16, not ", gradient.scalar_type());
+  if (const auto why = why_not_readable(gradient); !why.empty()) fail_at(place, "Gradients must ", why);
+  if (gradient.sizes() != parameter.sizes() || gradient.device() != parameter.device()) {
+    fail_at(place, "The gradient is ", gradient.sizes(), " on ", gradient.device(), ", the parameter ",
+            parameter.sizes(), " on ", parameter.device());
   }
-  if (gradient.strides() == parameter.strides() && !gradient.is_neg()) return gradient;
-  return zeros_like(parameter, gradient.scalar_type()).copy_(gradient);
+  const auto type = gradient.scalar_type() == at::kHalf ? at::kFloat : gradient.scalar_type();
+  if (gradient.strides() == parameter.strides() && !gradient.is_neg() && type == gradient.scalar_type()) {
+    return gradient;
+  }
+  return zeros_like(parameter, type).copy_(gradient);
 }
 
 Tensor state_like(const Tensor& parameter) {
@@ -277,6 +279,7 @@ void complete_state(const Place& place, ParameterState& state) {
   for (const auto& matrix : matrices_at(place)) {
     rows += row_state_size(place.options.rule, matrix.rows, matrix.cols);
   }
+  if (state.row_state.defined()) require_plain(place, key, state.row_state);
   const Tensor& like = state.momentum_buffer;
   if (!state.row_state.defined() || state.row_state.layout() != at::kStrided ||
       state.row_state.numel() != rows || !state.row_state.is_contiguous() ||
@@ -307,33 +310,27 @@ void StepGate::require(const Tensor& condition) {
 
 namespace {
 
-/// The views of a tensor for a look: all of its memory where it has no holes.
-std::vector<ConstMatrixView> seen(const Tensor& tensor, const Place& place) {
-  if (tensor.is_non_overlapping_and_dense()) return {flat(tensor)};
-  const auto views = matrices(tensor, dimensions_at(place));
-  return {views.begin(), views.end()};
-}
+/// Tensors to look at, without gaps in memory, by device and by the type in which they must be finite.
+using Looks = std::map<std::pair<std::string, DType>, std::vector<Tensor>>;
 
-/// Tensors to look at, by device and by the type in which they must be finite.
-using Looks = std::map<std::pair<std::string, DType>, std::pair<at::Device, std::vector<ConstMatrixView>>>;
-
-void add_to(Looks& looks, const Tensor& tensor, DType as, const Place& place) {
-  auto& [device, list] =
-      looks.try_emplace({tensor.device().str(), as}, tensor.device(), std::vector<ConstMatrixView>{})
-          .first->second;
-  const auto views = seen(tensor, place);
-  list.insert(list.end(), views.begin(), views.end());
+void add_to(Looks& looks, const Tensor& tensor, DType as) {
+  const bool as_it_is = tensor.is_non_overlapping_and_dense() && tensor.scalar_type() != at::kHalf;
+  looks[{tensor.device().str(), as}].push_back(
+      as_it_is ? tensor
+               : tensor.to(tensor.scalar_type() == at::kHalf ? at::kFloat : tensor.scalar_type()).contiguous());
 }
 
 /// One device other than the CPU answers there; several wait for each other.
 StepGate looked(Backends& backends, const Looks& looks) {
   StepGate gate;
   std::map<std::string, Tensor> flags;
-  for (const auto& [key, look] : looks) {
-    const auto& [device, list] = look;
+  for (const auto& [key, tensors] : looks) {
+    const at::Device device = tensors.front().device();
+    std::vector<ConstMatrixView> views;
+    for (const Tensor& tensor : tensors) views.emplace_back(flat(tensor));
     Tensor& flag = flags[key.first];
     if (!flag.defined()) flag = at::ones({1, 1}, at::TensorOptions(device).dtype(at::kFloat));
-    backends.on(device).all_finite(list, key.second, flat(flag));
+    backends.on(device).all_finite(views, key.second, flat(flag));
   }
   if (flags.size() == 1 && !flags.begin()->second.is_cpu()) {
     gate.on_device = flags.begin()->second.reshape({}) != 0;
@@ -351,7 +348,7 @@ DType state_type(const Place& place) {
 
 StepGate look_at_gradients(Backends& backends, std::span<const Due> due) {
   Looks looks;
-  for (const auto& each : due) add_to(looks, each.gradient, state_type(each.place), each.place);
+  for (const auto& each : due) add_to(looks, each.gradient, state_type(each.place));
   return looked(backends, looks);
 }
 
@@ -359,7 +356,7 @@ void look_at_momenta(Backends& backends, std::span<const Due> due, StepGate& gat
   Looks looks;
   for (const auto& [place, gradient, state, direction] : due) {
     if (state->momentum_buffer.defined() && !is_adamw(place.options.rule)) {
-      add_to(looks, state->momentum_buffer, state_type(place), place);
+      add_to(looks, state->momentum_buffer, state_type(place));
     }
   }
   const StepGate momenta = looked(backends, looks);

@@ -37,9 +37,9 @@ def test_vectors_belong_to_adamw(cls):
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_parameters_of_other_types_are_refused(cls):
-    for dtype in (torch.int64, torch.complex64, torch.float16, torch.bool):
+    for dtype in (torch.int64, torch.complex64, torch.bool):
         tensor = torch.ones(6, 4, dtype=dtype)
-        refusal(lambda: cls(named(tensor)), "'layer.weight'", "[6, 4]", cls.rule, "float32, float64 or bfloat16")
+        refusal(lambda: cls(named(tensor)), "'layer.weight'", "[6, 4]", cls.rule, "float32, float64, bfloat16 or float16")
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -82,7 +82,7 @@ def test_nothing_to_optimize_is_refused(cls):
         ({"lr": -0.1}, ["lr", "-0.1", ">= 0"]),
         ({"lr": float("nan")}, ["lr", "nan"]),
         ({"lr": float("inf")}, ["lr", "inf"]),
-        ({"lr": "fast"}, ["lr", "fast"]),
+        ({"lr": "fast"}, ["lr", "number", "'fast'"]),
         ({"lr": None}, ["lr", "None"]),
         ({"lr": True}, ["lr", "true"]),
         ({"momentum": 1}, ["momentum", "1", "< 1"]),
@@ -115,11 +115,34 @@ def test_hyperparameters_are_looked_at_again_in_each_step():
 
 
 def test_unknown_arguments_name_the_nearest():
-    refusal(lambda: Aurora([matrix()], learning_rate=0.1), "learning_rate", "lr", kind=TypeError)
-    refusal(lambda: Aurora([matrix()], weigth_decay=0.1), "did you mean 'weight_decay'", kind=TypeError)
-    refusal(lambda: Aurora([matrix()], ns_steps=5), "'ns_steps'", kind=TypeError)
+    for wrong, meant in {
+        "learning_rate": "lr", "weigth_decay": "weight_decay", "ns_steps": "polar", "betas": "adamw_betas",
+        "adjust_lr_fn": "scale", "mu": "momentum", "num_heads": "heads",
+    }.items():  # fmt: skip
+        refusal(lambda: Aurora([matrix()], **{wrong: 0.1}), f"'{wrong}'; did you mean '{meant}'?", kind=TypeError)
+    for needless in ("fused", "foreach", "capturable"):
+        refusal(lambda: Aurora([matrix()], **{needless: True}), f"'{needless}': ", kind=TypeError)
     refusal(lambda: AdamW([matrix()], momentum=0.5), "'momentum'", kind=TypeError)
     refusal(lambda: AdamW(decoder(), adamw_lr=0.5), "'adamw_lr'", kind=TypeError)
+
+
+def test_a_word_that_is_near_to_nothing_gets_no_suggestion():
+    with pytest.raises(TypeError) as error:
+        Aurora([matrix()], xyzzy=1)
+    assert "did you mean" not in str(error.value) and "There are: lr, momentum" in str(error.value)
+
+
+def test_mistyped_keys_of_groups_are_refused_and_notes_are_kept():
+    for key, meant in {"learning_rate": "lr", "weight_deacy": "weight_decay", "adjust_lr_fn": "scale"}.items():
+        refusal(lambda: Aurora([{"params": [matrix()], key: 1}]), f"'{key}'; did you mean '{meant}'?", kind=ValueError)
+    refusal(lambda: Aurora([{"params": [matrix()], "fused": True}]), "'fused'", kind=ValueError)
+    optimizer = Aurora([{"params": [matrix()], "name": "mlp", "lr_scale": 0.5, "initial_lr": 0.1}])
+    assert optimizer.param_groups[0]["name"] == "mlp" and optimizer.param_groups[0]["lr_scale"] == 0.5
+
+
+def test_numbers_as_text_are_refused():
+    refusal(lambda: Aurora([matrix()], lr="0.1"), "lr must be a number", "'0.1'", kind=ValueError)
+    refusal(lambda: Aurora([matrix()], pp_iterations="2"), "pp_iterations must be a number", kind=ValueError)
 
 
 def test_options_of_a_whole_model_are_refused_for_tensors():

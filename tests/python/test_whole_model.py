@@ -37,9 +37,9 @@ def test_a_model_goes_to_the_rule_and_to_adamw_by_role(cls):
 
 def test_the_routing_prints_a_table_with_reasons():
     lines = str(Aurora(decoder()).routing).splitlines()
-    assert lines[0].split() == ["parameter", "shape", "optimizer", "reason"]
-    assert lines[2].split(None, 3) == ["up.weight", "48x12", "aurora", "hidden matrix"]
-    assert lines[-1].split(None, 3) == ["lm_head.weight", "16x12", "adamw", "output head by name"]
+    assert lines[0].split() == ["parameter", "shape", "optimizer", "matrices", "reason"]
+    assert lines[2].split(None, 4) == ["up.weight", "48x12", "aurora", "48x12", "hidden matrix"]
+    assert lines[-1].split(None, 4) == ["lm_head.weight", "16x12", "adamw", "-", "output head by name"]
 
 
 def test_a_model_is_its_two_optimizers_in_one():
@@ -56,10 +56,23 @@ def test_a_model_is_its_two_optimizers_in_one():
     assert_same_bits(weights(whole), weights(apart))
 
 
-def test_named_parameters_are_routed_without_module_types():
+def test_named_parameters_are_routed_without_module_types_and_every_guess_is_marked():
     model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 8))
-    assert rules_of(Muon(model.named_parameters())) == rules_of(Muon(model))
-    assert reasons_of(Muon(model.named_parameters()))["2.weight"] == "output head: the last linear layer"
+    optimizer = Muon(model.named_parameters())
+    assert rules_of(optimizer) == rules_of(Muon(model))
+    assert reasons_of(optimizer)["2.weight"] == "output head: the last linear layer"
+    assert [entry.name for entry in optimizer.routing.guesses] == ["0.weight", "1.weight", "2.weight"]
+    assert [entry.name for entry in Muon(model).routing.guesses] == ["2.weight"]
+    assert "guess: hidden matrix" in str(optimizer.routing)
+
+
+def test_named_parameters_of_three_axes_need_a_word():
+    conv = nn.Sequential(nn.Conv1d(4, 8, 3), nn.Linear(8, 4))
+    Muon(conv)
+    with pytest.raises(ValueError, match=r'Say how.*dimensions=\{"0.weight"'):
+        Muon(conv.named_parameters())
+    Muon(conv.named_parameters(), dimensions={"0.weight": {"rows": [0], "cols": [1, 2]}})
+    Muon(conv.named_parameters(), patterns={"0.weight": "adamw"})
 
 
 def test_embeddings_are_known_by_their_module_whatever_their_name():
@@ -71,7 +84,7 @@ def test_a_tied_head_is_one_parameter_and_goes_to_adamw():
     model = decoder()
     model.lm_head.weight = model.embed.weight
     optimizer = Aurora(model)
-    assert reasons_of(optimizer)["embed.weight"] == "tied to lm_head.weight"
+    assert reasons_of(optimizer)["embed.weight"] == "embedding, tied to lm_head.weight"
     assert "lm_head.weight" not in rules_of(optimizer)
     run(model, optimizer, 1)
 
@@ -97,14 +110,22 @@ def test_wrong_patterns_are_refused_with_their_text(patterns, parts):
     assert all(part in str(error.value) for part in parts), error.value
 
 
-def test_frozen_parameters_are_left_alone():
+def test_frozen_parameters_wait_in_their_group_until_they_are_unfrozen():
     model = decoder()
     model.up.weight.requires_grad_(False)
     before = model.up.weight.detach().clone()
     optimizer = Aurora(model)
-    assert "up.weight" not in rules_of(optimizer)
-    run(model, optimizer, 2)
-    assert torch.equal(before, model.up.weight)
+    assert rules_of(optimizer)["up.weight"] == "aurora"
+
+    def step(seed):
+        set_gradients([p for p in model.parameters() if p.requires_grad], seed)
+        optimizer.step()
+
+    step(0)
+    assert torch.equal(before, model.up.weight) and model.up.weight not in optimizer.state
+    model.up.weight.requires_grad_(True)
+    step(1)
+    assert not torch.equal(before, model.up.weight)
 
 
 def test_a_parameter_without_a_gradient_is_skipped():

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "aurora/roles.hpp"
 #include "aurora/step.hpp"
-#include "aurora/routing.hpp"
 
 namespace torch::nn {
 class Module;
@@ -88,7 +88,7 @@ class SpectralOptimizer : public torch::optim::Optimizer {
   /// Puts the counters back, for a caller that keeps state in files of its own.
   void set_skipped_steps(std::int64_t ever, std::int64_t in_a_row);
 
-  /// How the module's parameters that require a gradient were routed, in module order; a parameter with
+  /// How the module's parameters were routed, in module order; a parameter with
   /// several names appears once, by its first. Empty when made from groups.
   const std::vector<RoutedParameter>& routing() const;
 
