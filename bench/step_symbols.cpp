@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "aurora/optimizers.hpp"
+#include "aurora/step.hpp"
 
 namespace {
 
@@ -36,7 +36,7 @@ const char* bench_step(void* backend, const char* variant, int count, Index rows
                        const float* const* gradients, float* const* momenta, float* const* row_states,
                        float* const* weights) {
   return message_of([&] {
-    const OptimizerOptions options = parse_variant(variant);
+    const Rule options = parse_variant(variant);
     const Index state_size = row_state_size(options, rows, cols);
     std::vector<ConstMatrixView> g;
     std::vector<MatrixView> m, r, w;
@@ -62,7 +62,7 @@ const char* bench_step(void* backend, const char* variant, int count, Index rows
 const char* bench_direction(void* backend, const char* variant, Index rows, Index cols, const float* gradient,
                             float* direction) {
   return message_of([&] {
-    const OptimizerOptions options = parse_variant(variant);
+    const Rule options = parse_variant(variant);
     std::vector<double> state(static_cast<std::size_t>(row_state_size(options, rows, cols)), 0.0);
     std::vector<MatrixView> states;
     if (!state.empty()) states.push_back(row_major(state.data(), static_cast<Index>(state.size()), 1));

@@ -43,6 +43,7 @@ void step_part(Backend& backend, const Gate& gate, const Rule& rule, const StepT
     memory = backend.scratch(part.row_states.front().rows, 1, count, part.row_states.front().dtype);
     backend.apply(formulas::Copy{}, {part.row_states}, {memory});
   }
+  if (gate.flag.data != nullptr) backend.fill(0.0, B);  // a direction of what a shut gate leaves there
   blend(backend, gate, rule, part.gradients, part.momentum_buffers, B);
   directions(backend, rule, B, memory, U);
   apply(backend, gate, rule, U, memory, part.weights, part.row_states);

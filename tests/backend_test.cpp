@@ -189,45 +189,6 @@ TEST(Backend, ScaleRowsAndRowDotsGoThroughColumnsOfAnyLength) {
   }
 }
 
-TEST(Backend, PowerScalesFollowTheirFormulaAboveTheCutAndAreZeroBelow) {
-  const auto backend = make_tested_backend();
-  const Matrix h{5, 1, 2, {4, 1, 0, 1e-9, 0.25, 0, 0, 0, 0, 0}};
-  Stored d(scaled(kNaN, h), DType::f64);
-  backend->power_scales(Stored(h, DType::f64).cview(), 1.0, 0.5, 1e-6, d.view());
-  EXPECT_TRUE(close(d.values(), {5, 1, 2, {0.5, 1, 0, 0, 2, 0, 0, 0, 0, 0}}, 1e-15));
-  Stored in_place(h, DType::f64);
-  backend->power_scales(in_place.cview(), 2.0, 0.25, 0.0, in_place.view());
-  EXPECT_TRUE(relatively_close(
-      matrix_of(in_place.values(), 0),
-      {5, 1, 1, {std::pow(0.5, 0.25), std::pow(2, 0.25), 0, std::pow(2e9, 0.25), std::pow(8, 0.25)}}, 1e-15));
-}
-
-TEST(Backend, SpreadIsTheCoefficientOfVariationOfTheRowNormsThatTakePart) {
-  // Rows 0 and 1 take part; row 2 is zero, row 3 is alone on its direction.
-  const Stored h({4, 1, 2, {0.25, 0.01, 0, 1, 0.25, 0.25, 0, 1}}, DType::f64);
-  const Stored d({4, 1, 2, {1, 2, 0, 3, 1, 2, 0, 3}}, DType::f64);
-  Stored s({1, 1, 2, {-1, -1}}, DType::f64);
-  make_tested_backend()->spread(h.view(), d.view(), s.view());
-  EXPECT_NEAR(s.values()(0, 0, 0), 0.2 / 0.3, 1e-12);  // of 0.5 and 0.1
-  EXPECT_NEAR(s.values()(0, 0, 1), 0, 1e-12);
-  const Stored nothing({4, 1, 2, std::vector<double>(8, 0)}, DType::f64);
-  make_tested_backend()->spread(nothing.view(), nothing.view(), s.view());
-  EXPECT_EQ(s.values()(0, 0, 0), 0);
-}
-
-TEST_P(BackendPrimitive, SelectLessTakesWholeMatricesWhereTheirNumberIsLess) {
-  Random random(5);
-  const Matrix x = rounded(gaussian(random, 5, 3, 3), dtype()),
-               y = rounded(gaussian(random, 5, 3, 3), dtype());
-  const Stored a({1, 1, 3, {1, 2, 2}}, DType::f64), b({1, 1, 3, {2, 1, 2}}, DType::f64), sx(x, dtype());
-  Stored sy(y, dtype());
-  backend_->select_less(a.view(), b.view(), sx.view(), sy.view());
-  for (Index matrix = 0; matrix < 3; ++matrix) {
-    EXPECT_EQ(sy.values()(4, 2, matrix), (matrix == 0 ? x : y)(4, 2, matrix));
-    EXPECT_EQ(sy.values()(0, 0, matrix), (matrix == 0 ? x : y)(0, 0, matrix));
-  }
-}
-
 TEST_P(BackendPrimitive, FillWritesEveryElementAndNoPadding) {
   for (const Placement& placement : kPlacements) {
     Stored x(Matrix{5, 7, 2}, dtype(), placement);
@@ -450,55 +411,16 @@ TEST_P(BackendPrimitive, SvdReassemblesTheMatrixFromOrthogonalVectorsAndDescendi
   }
 }
 
-TEST(Backend, AdamIsItsFormulaForEveryTypeOfWeightAndGradient) {
-  Random random(12);
-  const auto backend = make_tested_backend();
-  const AdamScalars a{.lr = 0.1,
-                      .beta1 = 0.9,
-                      .beta2 = 0.99,
-                      .eps = 1e-3,
-                      .weight_decay = 0.5,
-                      .bias_correction1 = 0.19,
-                      .bias_correction2 = 0.0199};
-  for (const DType gradient_type : {DType::f32, DType::f64, DType::bf16}) {
-    for (const DType weight_type : {DType::f32, DType::f64, DType::bf16}) {
-      for (const Placement& placement : kPlacements) {
-        const DType state = weight_type == DType::f64 ? DType::f64 : DType::f32;
-        const Matrix g = rounded(gaussian(random, 19, 37), gradient_type),
-                     w = rounded(gaussian(random, 19, 37), weight_type);
-        const Matrix m = rounded(gaussian(random, 19, 37), state);
-        Matrix v = rounded(gaussian(random, 19, 37), state);
-        for (double& value : v.values) value = std::abs(value);
-        Matrix m1 = sum(a.beta1, m, 1 - a.beta1, g), v1 = v, w1 = w;
-        for (std::size_t k = 0; k < g.values.size(); ++k) {
-          v1.values[k] = a.beta2 * v.values[k] + (1 - a.beta2) * g.values[k] * g.values[k];
-          w1.values[k] = (1 - a.lr * a.weight_decay) * w.values[k] -
-                         a.lr * (m1.values[k] / a.bias_correction1) /
-                             (std::sqrt(v1.values[k] / a.bias_correction2) + a.eps);
-        }
-        Stored sm(m, state, placement), sv(v, state, placement), sw(w, weight_type, placement);
-        backend->adam(a, Stored(g, gradient_type, placement).cview(), sm.view(), sv.view(), sw.view());
-        // A handful of roundings; sizes are below 4.
-        EXPECT_TRUE(close(sm.values(), m1, 16 * unit_roundoff(state)));
-        EXPECT_TRUE(close(sv.values(), v1, 16 * unit_roundoff(state)));
-        EXPECT_TRUE(close(sw.values(), w1, 64 * unit_roundoff(state) + 4 * unit_roundoff(weight_type)));
-        EXPECT_TRUE(sw.padding_is_untouched());
-      }
-    }
-  }
-}
-
 TEST(Backend, AllFiniteLooksEverywhereWithTwoThreadsToo) {
-  const auto backend = make_tested_backend();
-  backend->set_threads(2);
+  const auto backend = make_tested_backend(2);
   constexpr Index kSize = Index{514} * 1022;  // enough for two threads
   std::vector<float> x(kSize, 1.0F);
   const ConstMatrixView matrix = row_major(x.data(), 514, 1022), vector = row_major(x.data(), 1, kSize);
   for (const ConstMatrixView& view : {matrix, transposed(matrix), vector, transposed(vector)}) {
-    EXPECT_TRUE(backend->all_finite(view)) << shape_text(view);
+    EXPECT_TRUE(all_finite(*backend, view)) << shape_text(view);
     for (const Index where : {Index{0}, kSize / 4, kSize / 2 - 1, kSize / 2, 3 * kSize / 4, kSize - 1}) {
       x[static_cast<std::size_t>(where)] = std::numeric_limits<float>::infinity();
-      EXPECT_FALSE(backend->all_finite(view)) << shape_text(view) << " at " << where;
+      EXPECT_FALSE(all_finite(*backend, view)) << shape_text(view) << " at " << where;
       x[static_cast<std::size_t>(where)] = 1.0F;
     }
   }
@@ -510,12 +432,12 @@ TEST(Backend, AllFiniteFindsASingleInfOrNaNAnywhereAndIgnoresPadding) {
     for (const Placement& placement : kPlacements) {
       Matrix x{7, 33, 2};
       x.values.assign(x.values.size(), 3e38);  // finite in every type, not when added up in float32
-      EXPECT_TRUE(backend->all_finite(Stored(x, dtype, placement).cview())) << name(dtype);
+      EXPECT_TRUE(all_finite(*backend, Stored(x, dtype, placement).cview())) << name(dtype);
       for (const double bad : {kNaN, kInf, -kInf}) {
         for (const std::size_t where : {std::size_t{0}, std::size_t{100}, x.values.size() - 1}) {
           Matrix y = x;
           y.values[where] = bad;
-          EXPECT_FALSE(backend->all_finite(Stored(y, dtype, placement).cview())) << bad << " at " << where;
+          EXPECT_FALSE(all_finite(*backend, Stored(y, dtype, placement).cview())) << bad << " at " << where;
         }
       }
     }
@@ -539,7 +461,7 @@ TEST(Backend, DownloadIsInRowMajorOrderMatrixAfterMatrix) {
 TEST(Backend, LargestIsTheLargestElementNotTheLargestMagnitude) {
   const auto backend = make_tested_backend();
   for (const Placement& placement : kPlacements) {
-    EXPECT_EQ(backend->largest(Stored({2, 2, 1, {-5, -1, -7, -2}}, DType::f64, placement).cview()), -1);
+    EXPECT_EQ(largest(*backend, Stored({2, 2, 1, {-5, -1, -7, -2}}, DType::f64, placement).cview()), -1);
   }
 }
 
@@ -560,7 +482,7 @@ TEST(Backend, ScratchBeginsAtMultiplesOf64BytesAndDoesNotOverlap) {
     backend->fill(static_cast<double>(k), views.back());
     bytes += 4 * k * k * byte_size(dtype);
   }
-  EXPECT_GE(backend->scratch_bytes(), bytes);
+  EXPECT_GE(backend->memory().bytes(), bytes);
   for (std::size_t k = 0; k < views.size(); ++k) {
     for (const double value : values_of(views[k]).values) ASSERT_EQ(value, static_cast<double>(k + 1));
   }
@@ -578,9 +500,9 @@ TEST(Backend, ScratchOfAnEndedFrameIsUsedAgain) {
       backend->fill(-1, backend->scratch(100, 30, 4, DType::f32));
     }
     for (const double value : values_of(kept).values) ASSERT_EQ(value, 7);
-    if (round == 1) held = backend->scratch_bytes();
+    if (round == 1) held = backend->memory().bytes();
     if (round > 1) {
-      EXPECT_EQ(backend->scratch_bytes(), held);
+      EXPECT_EQ(backend->memory().bytes(), held);
     }
   }
 }
@@ -588,15 +510,18 @@ TEST(Backend, ScratchOfAnEndedFrameIsUsedAgain) {
 TEST(Backend, ForEachPartCoversEveryIndexOnceForAnyNumberOfThreads) {
   for (const int threads : {1, 2, 3, 5}) {
     const auto backend = make_cpu_backend({.threads = threads});
-    EXPECT_EQ(backend->threads(), threads);
     for (const Index count : {0, 1, 2, 7, 100}) {
       std::vector<std::atomic<int>> visits(static_cast<std::size_t>(count));
-      backend->for_each_part(count, [&](Backend& part, Index begin, Index end) {
+      const Index sizes[] = {count / 2, 0, count - count / 2};
+      backend->for_each_part(sizes, [&](Backend& part, std::size_t group, Index begin, Index end) {
+        const Index first = group == 0 ? 0 : count / 2;
+        EXPECT_NE(group, 1u);
+        begin += first, end += first;
         const ScratchFrame frame(part);
         const MatrixView own = part.scratch(4, 4, 1, DType::f32);
         for (Index i = begin; i < end; ++i) {
           part.fill(static_cast<double>(i), own);
-          EXPECT_EQ(part.largest(own), static_cast<double>(i));
+          EXPECT_EQ(largest(part, own), static_cast<double>(i));
           ++visits[static_cast<std::size_t>(i)];
         }
       });
@@ -612,23 +537,25 @@ TEST(Backend, ScratchOfARepeatedGroupDoesNotDependOnWhichThreadCameFirst) {
   for (int round = 0; round < 25; ++round) {
     std::vector<std::chrono::microseconds> delays;
     for (int i = 0; i < 8; ++i) delays.emplace_back(random.integer(0, 2000));
-    backend->for_each_part(8, [&](Backend& part, Index begin, Index end) {
+    const Index count = 8;
+    backend->for_each_part({&count, 1}, [&](Backend& part, std::size_t, Index begin, Index end) {
       for (Index i = begin; i < end; ++i) {
         const ScratchFrame frame(part);
         part.fill(1, part.scratch(i == 5 ? 500 : 1, 100, 1, DType::f64));
         std::this_thread::sleep_for(delays[static_cast<std::size_t>(i)]);
       }
     });
-    if (round == 0) held = backend->scratch_bytes();
-    EXPECT_EQ(backend->scratch_bytes(), held) << "round " << round;
+    if (round == 0) held = backend->memory().bytes();
+    EXPECT_EQ(backend->memory().bytes(), held) << "round " << round;
   }
 }
 
 TEST(Backend, ForEachPartRethrowsWhatAPartThrewAndWorksAfterwards) {
   for (const int threads : {1, 2, 4}) {
     const auto backend = make_cpu_backend({.threads = threads});
+    const Index count = 8;
     const auto failing = [&] {
-      backend->for_each_part(8, [&](Backend& part, Index begin, Index end) {
+      backend->for_each_part({&count, 1}, [&](Backend& part, std::size_t, Index begin, Index end) {
         const ScratchFrame frame(part);
         part.fill(0, part.scratch(64, 64, 1, DType::f64));
         if (begin <= 5 && 5 < end) throw std::runtime_error("part 5");
@@ -636,18 +563,13 @@ TEST(Backend, ForEachPartRethrowsWhatAPartThrewAndWorksAfterwards) {
     };
     EXPECT_THROW(failing(), std::runtime_error);
     std::atomic<Index> covered = 0;
-    backend->for_each_part(8, [&](Backend&, Index begin, Index end) { covered += end - begin; });
+    backend->for_each_part({&count, 1}, [&](Backend&, std::size_t, Index begin, Index end) { covered += end - begin; });
     EXPECT_EQ(covered, 8);
   }
 }
 
-TEST(Backend, ThreadCountsBelowOneAreRefusedWithTheValue) {
-  EXPECT_THAT(message_of([] { make_cpu_backend({.threads = 0}); }), ::testing::HasSubstr("0"));
-  const auto backend = make_cpu_backend();
-  EXPECT_THAT(message_of([&] { backend->set_threads(-3); }), ::testing::HasSubstr("-3"));
-  EXPECT_EQ(backend->threads(), 1);
-  backend->set_threads(2);
-  EXPECT_EQ(backend->threads(), 2);
+TEST(Backend, OfNoThreadsIsRefusedWithTheValue) {
+  EXPECT_THAT(message_of([&] { make_cpu_backend({.threads = -3}); }), ::testing::HasSubstr("-3"));
 }
 
 TEST(Backend, DescribesItselfWithBlasAndThreads) {

@@ -8,7 +8,7 @@
 #include <limits>
 #include <span>
 
-#include "../src/row_scales.hpp"
+#include "../src/balance/row_scales.hpp"
 #include "aurora/diagnostics.hpp"
 #include "support/matchers.hpp"
 
@@ -22,7 +22,7 @@ Matrix balanced(const Matrix& g, const BalanceOptions& options = {}, DType dtype
                 Placement placement = {}) {
   const auto backend = make_cpu_backend();
   Stored u(scaled(kNaN, g), dtype, placement);
-  balanced_polar(*backend, Stored(g, dtype, placement).cview(), options, {}, u.view());
+  balanced_polar(*backend, Stored(g, dtype, placement).cview(), options, u.view());
   EXPECT_TRUE(u.padding_is_untouched());
   return u.values();
 }
@@ -33,7 +33,7 @@ Matrix carried(const Matrix& g, Stored& scales, const BalanceOptions& options = 
   const auto backend = make_cpu_backend();
   Stored u(scaled(kNaN, g), dtype);
   const MatrixView state = scales.view();
-  balanced_polar(*backend, Stored(g, dtype).cview(), options, std::span(&state, 1), u.view());
+  balanced_polar(*backend, Stored(g, dtype).cview(), options, u.view(), state);
   return u.values();
 }
 
@@ -49,7 +49,7 @@ Matrix riemannian(const Matrix& g, const RiemannianOptions& options = {}, DType 
 Matrix plain(const Matrix& g, DType dtype = DType::f64) {
   const auto backend = make_cpu_backend();
   Stored u(g, dtype);
-  polar(*backend, Stored(g, dtype).cview(), kExact, u.view());
+  polar(*backend, Stored(g, dtype).cview(), Polar::exact, u.view());
   return u.values();
 }
 
@@ -259,20 +259,21 @@ TEST(BalancedPolar, FollowsRowPermutationsSignFlipsAndRightRotations) {
 TEST(BalancedPolar, TakesAnySchedule) {
   Random random(13);
   const Matrix g = uneven_rows(random, 40, 8, 0.5);
-  for (const PolarSchedule& schedule : kPolarSchedules) {
-    const double slack = schedule == kKellerJordan5 ? 0.6 : schedule == kPolarExpress5 ? 0.4 : 1e-2;
-    EXPECT_TRUE(semi_orthogonal(balanced(g, {.polar = schedule}), slack)) << schedule.name();
+  for (const PolarSchedule& each : kPolarSchedules) {
+    const Polar schedule = each.polar;
+    const double slack = schedule == Polar::keller_jordan_5 ? 0.6 : schedule == Polar::polar_express_5 ? 0.4 : 1e-2;
+    EXPECT_TRUE(semi_orthogonal(balanced(g, {.polar = schedule}), slack)) << each.name;
   }
-  EXPECT_FALSE(close(balanced(g, {.polar = kKellerJordan5}), balanced(g), 1e-3));
+  EXPECT_FALSE(close(balanced(g, {.polar = Polar::keller_jordan_5}), balanced(g), 1e-3));
 }
 
 TEST(BalancedPolar, RefusesWhatItCannotDoAndNamesTheValue) {
   const auto backend = make_cpu_backend();
   const Stored g(Matrix{4, 2}, DType::f64);
   Stored u(Matrix{4, 2}, DType::f64), wrong(Matrix{2, 4}, DType::f64);
-  EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {}, {}, wrong.view()); }),
+  EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {}, wrong.view()); }),
               ::testing::AllOf(::testing::HasSubstr("4x2"), ::testing::HasSubstr("2x4")));
-  EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {.pp_iterations = 0}, {}, u.view()); }),
+  EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {.pp_iterations = 0}, u.view()); }),
               ::testing::AllOf(::testing::HasSubstr("pp_iterations"), ::testing::HasSubstr("0")));
   EXPECT_THAT(message_of([&] { riemannian_polar(*backend, g.view(), {}, wrong.view()); }),
               ::testing::HasSubstr("2x4"));
@@ -281,7 +282,7 @@ TEST(BalancedPolar, RefusesWhatItCannotDoAndNamesTheValue) {
     x.cols = 2;
     x.values.assign(8, 1);
     x(2, 1) = bad;
-    EXPECT_THROW(balanced_polar(*backend, Stored(x, DType::f64).cview(), {}, {}, u.view()),
+    EXPECT_THROW(balanced_polar(*backend, Stored(x, DType::f64).cview(), {}, u.view()),
                  std::invalid_argument);
     EXPECT_THROW(riemannian_polar(*backend, Stored(x, DType::f64).cview(), {}, u.view()),
                  std::invalid_argument);
@@ -293,7 +294,7 @@ TEST(BalancedPolar, RefusesAnExponentThatIsNotPositive) {
   const Stored g({4, 2, 1, {1, 2, 3, 4, 5, 6, 7, 9}}, DType::f64);
   Stored u(Matrix{4, 2}, DType::f64);
   for (const double beta : {0.0, -0.5, kNaN}) {
-    EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {.pp_beta = beta}, {}, u.view()); }),
+    EXPECT_THAT(message_of([&] { balanced_polar(*backend, g.view(), {.pp_beta = beta}, u.view()); }),
                 ::testing::HasSubstr("pp_beta"));
   }
 }
@@ -309,7 +310,7 @@ TEST(BalancedPolar, LeavesItsInputUnchangedToTheByteAndTheGapsAlone) {
         const Stored before(x, dtype, placement);
         const Stored g = before;
         Stored u(x, dtype, placement), v(x, dtype, placement);
-        balanced_polar(*backend, g.view(), {.sides = Sides::longer}, {}, u.view());
+        balanced_polar(*backend, g.view(), {.sides = Sides::longer}, u.view());
         riemannian_polar(*backend, g.view(), {}, v.view());
         EXPECT_TRUE(same_bytes(g, before));
         EXPECT_TRUE(u.padding_is_untouched() && v.padding_is_untouched());
@@ -512,7 +513,7 @@ TEST(Odds, StepBackToTylerWhereTheyOscillate) {
   const auto backend = make_cpu_backend();
   for (const int evaluations : {2, 3, 4, 5, 9}) {
     Stored d(scales, DType::f64), u(x, DType::f64);
-    odds_balance(*backend, Stored(x, DType::f64).cview(), evaluations, kExact, d.view(), u.view());
+    odds_balance(*backend, Stored(x, DType::f64).cview(), evaluations, {.polar = Polar::exact}, d.view(), u.view());
     EXPECT_LT(unevenness(u.values()), 1e-12) << evaluations;
   }
 }
@@ -601,7 +602,7 @@ TEST(ScaledPolar, OfFactorsOfOtherScalesIsOffByWhatOneRoundingOfItsInputCouldDo)
           const double leverage = lengths[static_cast<std::size_t>(i)] * lengths[static_cast<std::size_t>(i)];
           EXPECT_NEAR(values_of(h)(i, 0), leverage, off * leverage);
         }
-        scaled_polar(*backend, X.view(), to.view(), kExact, factors, U, h);
+        scaled_polar(*backend, X.view(), to.view(), {.polar = Polar::exact}, factors, U, h);
         const Matrix error = sum(1, values_of(U), -1, reference_polar(scaled_rows));
         EXPECT_LE(svd(error).s.front(), 4e-6 + 0x1p-23 * condition_number(scaled_rows));
         EXPECT_TRUE(semi_orthogonal(values_of(U), 1e-5));
@@ -663,7 +664,7 @@ TEST(Carried, NeedOneStatePerMatrix) {
   const auto backend = make_cpu_backend();
   const Stored g(Matrix{4, 2}, DType::f64);
   Stored u(Matrix{4, 2}, DType::f64);
-  EXPECT_THROW(balanced_polar(*backend, g.view(), {.balance = Balance::carried}, {}, u.view()),
+  EXPECT_THROW(balanced_polar(*backend, g.view(), {.balance = Balance::carried}, u.view()),
                std::invalid_argument);
 }
 

@@ -97,6 +97,7 @@ TEST(Config, EverySettingChangesTheConfigurationAndOnlyItself) {
                                                       {"optim.weight_decay", "0"},
                                                       {"optim.scale", "none"},
                                                       {"optim.polar", "cans-12"},
+                                                      {"optim.precision", "float32"},
                                                       {"optim.sides", "longer"},
                                                       {"optim.pp_iterations", "3"},
                                                       {"optim.pp_beta", "0.25"},
@@ -173,10 +174,10 @@ TEST(Config, AnotherOptimizerBeginsWithItsDefaults) {
   set(config, "optim.optimizer", "aurora");
   EXPECT_EQ(value_of(config, "optim.lr"), "0.5");
   set(config, "optim.optimizer", "muon");
-  EXPECT_TRUE(config.optim == OptimizerOptions(MuonOptions{}));
+  EXPECT_TRUE(config.optim == Rule(MuonOptions{}));
   EXPECT_THAT(refusal("optim.pp_beta", "0.5", config), HasSubstr("muon has no hyperparameter 'pp_beta'"));
   set(config, "optim.optimizer", "aurora:pp_iterations=3+pp_beta=0.25+balance=release");
-  EXPECT_TRUE(config.optim == OptimizerOptions(AuroraOptions{
+  EXPECT_TRUE(config.optim == Rule(AuroraOptions{
                                   .pp_iterations = 3, .pp_beta = 0.25, .balance = Balance::release}));
 }
 
@@ -184,19 +185,18 @@ TEST(Config, WithAdamWThereIsOneSetOfItsOptions) {
   TrainConfig config;
   set(config, "adamw.lr", "0.01");
   set(config, "optim.optimizer", "adamw");
-  EXPECT_EQ(std::get<AdamWOptions>(config.optim).lr, 0.01);
+  EXPECT_FALSE(config.optim);
+  EXPECT_EQ(std::get<AdamWOptions>(config.rule()).lr, 0.01);
   set(config, "adamw.lr", "0.02");
-  EXPECT_EQ(std::get<AdamWOptions>(config.optim).lr, 0.02);
+  EXPECT_EQ(std::get<AdamWOptions>(config.rule()).lr, 0.02);
   EXPECT_EQ(config.adamw.lr, 0.02);
   EXPECT_EQ(refusal("optim.lr", "0.1", config),
             "with the optimizer adamw there is no setting 'optim.lr'; set adamw.lr");
   EXPECT_EQ(value_of(config, "optim.lr"), "no optim.lr");
   set(config, "optim.optimizer", "adamw:beta1=0.8+eps=1e-6");
   EXPECT_TRUE(config.adamw == (AdamWOptions{.lr = 0.02, .beta1 = 0.8, .eps = 1e-6}));
-  EXPECT_TRUE(config.optim == OptimizerOptions(config.adamw));
+  EXPECT_TRUE(config.rule() == Rule(config.adamw));
   EXPECT_NO_THROW(validate(config));
-  std::get<AdamWOptions>(config.optim).lr = 1;
-  EXPECT_THAT(invalid(config), HasSubstr("must equal"));
 }
 
 TEST(Config, BothBetasCanBeSetAtOnce) {
@@ -230,12 +230,12 @@ TEST(Config, RulesThatJoinSettingsAreChecked) {
                 c.steps = 1'000'000'000, c.batch = c.accumulate = 65536, c.model.context = 1 << 20;
               }),
               HasSubstr("2^62"));
-  EXPECT_THAT(changed([](TrainConfig& c) { std::get<AuroraOptions>(c.optim).lr = 0; }),
+  EXPECT_THAT(changed([](TrainConfig& c) { std::get<AuroraOptions>(*c.optim).lr = 0; }),
               HasSubstr("optim.lr must be > 0"));
   EXPECT_THAT(changed([](TrainConfig& c) { c.adamw.lr = 0; }), HasSubstr("adamw.lr must be > 0"));
   EXPECT_THAT(changed([](TrainConfig& c) { c.adamw.lr = std::numeric_limits<double>::quiet_NaN(); }),
               HasSubstr("lr"));
-  EXPECT_THAT(changed([](TrainConfig& c) { std::get<AuroraOptions>(c.optim).momentum = 1.5; }),
+  EXPECT_THAT(changed([](TrainConfig& c) { std::get<AuroraOptions>(*c.optim).momentum = 1.5; }),
               HasSubstr("momentum"));
   EXPECT_EQ(changed([](TrainConfig& c) { c.steps = 0; }),
             "train.steps must be an integer from 1 to 1000000000, not 0");
@@ -267,7 +267,6 @@ TEST(Config, TomlReadsBackExactly) {
     set(config, "optim.optimizer", optimizer);
     config.adamw.lr = 0.1 + 0.2;
     config.adamw.eps = 1e-300;
-    if (std::string_view(optimizer) == "adamw") config.optim = config.adamw;
     config.warmup = 1.0 / 3;
     config.clip = 1e22;
     config.model.norm_eps = 5e-324;
@@ -289,7 +288,7 @@ TEST(Config, APartOfAFileGoesOverTheDefaults) {
                              "optimizer = 'normuon'\nnesterov = false\n[data]\npaths = 'x'\n"));
   EXPECT_EQ(config.steps, 7);
   EXPECT_TRUE(config.adamw == (AdamWOptions{.beta1 = 0.8, .beta2 = 0.7}));
-  EXPECT_TRUE(config.optim == OptimizerOptions(NorMuonOptions{.nesterov = false, .beta2 = 0.5}));
+  EXPECT_TRUE(config.optim == Rule(NorMuonOptions{.nesterov = false, .beta2 = 0.5}));
   EXPECT_THAT(config.data, ElementsAre((fs::current_path() / "x").string()));
   EXPECT_EQ(config.batch, 16);
 }

@@ -122,7 +122,7 @@ TEST(MatrixStatistics, NeedTheMemoryTheySay) {
     const Matrix x = test::gaussian(random, rows, cols);
     const auto backend = make_cpu_backend();
     measure(*backend, entry_of(x), NeuronAxis::rows);
-    EXPECT_LE(backend->scratch_bytes(), measuring_bytes(rows, cols)) << rows << "x" << cols;
+    EXPECT_LE(backend->memory().bytes(), measuring_bytes(rows, cols)) << rows << "x" << cols;
   }
 }
 

@@ -28,10 +28,10 @@ class FakeTrainer {
     trained.push_back(folder.lexically_relative(root).string() +
                       (mode == trainer::FolderMode::resume ? " resumed" : ""));
     const double lr = swept_lr(config);
-    const double rate = std::holds_alternative<AdamWOptions>(config.optim) ? 3e-3 : 0.02;
-    const bool diverges = std::string(name(config.optim)) == diverging;
+    const double rate = !config.optim ? 3e-3 : 0.02;
+    const bool diverges = std::string(name(config.rule())) == diverging;
     const bool stops = static_cast<int>(trained.size()) == stop_in_run;
-    WrittenRun run{.variant = std::string(name(config.optim)),
+    WrittenRun run{.variant = std::string(name(config.rule())),
                    .seed = config.seed,
                    .loss = 1 + std::fabs(lr / rate - 2),
                    .lr_factor = lr / rate,

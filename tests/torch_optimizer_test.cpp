@@ -20,7 +20,7 @@ using testing::HasSubstr;
 using torch::Tensor;
 using torch::optim::OptimizerParamGroup;
 
-OptimizerParamGroup group_of(std::vector<Tensor> parameters, const aurora::OptimizerOptions& rule,
+OptimizerParamGroup group_of(std::vector<Tensor> parameters, const aurora::Rule& rule,
                              std::vector<Dimensions> dimensions = {}) {
   return {std::move(parameters), std::make_unique<GroupOptions>(rule, std::move(dimensions))};
 }
@@ -92,10 +92,10 @@ TEST(TorchOptimizer, KeepsTheOptionsOfEveryGroup) {
   Aurora optimizer(groups, {.lr = 0.11});
   optimizer.add_param_group(group_of({own[3]}, MuonOptions{.lr = 0.09}));
 
-  EXPECT_EQ(options_of(optimizer, 0).rule, aurora::OptimizerOptions(AuroraOptions{.lr = 0.11}));
-  EXPECT_EQ(options_of(optimizer, 1).rule, aurora::OptimizerOptions(normuon));
-  EXPECT_EQ(options_of(optimizer, 2).rule, aurora::OptimizerOptions(adamw));
-  EXPECT_EQ(options_of(optimizer, 3).rule, aurora::OptimizerOptions(MuonOptions{.lr = 0.09}));
+  EXPECT_EQ(options_of(optimizer, 0).rule, aurora::Rule(AuroraOptions{.lr = 0.11}));
+  EXPECT_EQ(options_of(optimizer, 1).rule, aurora::Rule(normuon));
+  EXPECT_EQ(options_of(optimizer, 2).rule, aurora::Rule(adamw));
+  EXPECT_EQ(options_of(optimizer, 3).rule, aurora::Rule(MuonOptions{.lr = 0.09}));
 
   optimizer.step();
   const std::vector<Tensor> alone = {matrix(), matrix(), matrix(), matrix()};

@@ -25,7 +25,7 @@ struct Training {
   std::unique_ptr<SpectralOptimizer> optimizer;
   std::uint64_t seed = 100;
 
-  Training(const aurora::OptimizerOptions& rule, torch::ScalarType type, std::vector<Dimensions> dimensions) {
+  Training(const aurora::Rule& rule, torch::ScalarType type, std::vector<Dimensions> dimensions) {
     matrices = {parameter(random_tensor({3, 24, 8}, 1, type)),
                 parameter(random_tensor({12, 4, 3, 3}, 2, type)), parameter(random_tensor({24, 8}, 3, type))};
     vectors = {parameter(random_tensor({40}, 4, type)), parameter(random_tensor({7}, 5, type))};
@@ -85,7 +85,7 @@ INSTANTIATE_TEST_SUITE_P(AllRules, SavedRule,
 
 TEST_P(SavedRule, GoesOnInADefaultObjectAsIfNeverStopped) {
   const auto& [rule_name, type] = GetParam();
-  aurora::OptimizerOptions rule = parse_variant(rule_name);
+  aurora::Rule rule = parse_variant(rule_name);
   set_hyperparameter(rule, "lr", "0.017");
   set_hyperparameter(rule, "weight_decay", "0.1");
   Training never_stopped(rule, type, Training::dimensions());
@@ -116,7 +116,7 @@ TEST(SavedOptions, OfEveryGroupAreRestored) {
                            .nesterov = false,
                            .weight_decay = 0.1 + 0.2,
                            .scale = UpdateScale::match_rms_adamw,
-                           .polar = kPolarExpress7,
+                           .polar = Polar::polar_express_7,
                            .sides = Sides::longer,
                            .pp_iterations = 4,
                            .pp_beta = 0.25,
@@ -126,7 +126,7 @@ TEST(SavedOptions, OfEveryGroupAreRestored) {
       AdamWOptions{.lr = 0.5, .beta1 = 0.8, .beta2 = 0.999, .eps = 1e-6, .weight_decay = 0.3};
   Training to(AuroraOptions{}, torch::kFloat32, {});
   load(*to.optimizer, saved(*from.optimizer));
-  EXPECT_EQ(to.options(0).rule, aurora::OptimizerOptions(rule));
+  EXPECT_EQ(to.options(0).rule, aurora::Rule(rule));
   EXPECT_EQ(to.options(1).rule, from.options(1).rule);
   ASSERT_EQ(to.options(0).dimensions.size(), 3U);
   EXPECT_EQ(to.options(0).dimensions[0].batch, std::vector<int>{0});

@@ -34,7 +34,7 @@ class OtherDevice : public testing::Test {
     TrainConfig config;
     config.model = {.width = 16, .layers = 1, .heads = 2, .kv_heads = 1, .context = 16};
     config.data = {text_};
-    config.optim = aurora::optimizer_options(optimizer);
+    aurora::trainer::set(config, "optim.optimizer", optimizer);
     config.steps = 10;
     config.batch = 2;
     config.accumulate = 2;
@@ -83,8 +83,7 @@ class OtherDevice : public testing::Test {
 constexpr double kClose = 0.01;
 
 TEST_F(OtherDevice, TrainsAsTheCpuDoes) {
-  for (const auto& name : aurora::kOptimizerNames) {
-    const std::string optimizer(name);
+  for (const std::string& optimizer : aurora::rule_names()) {
     run(config("cpu", optimizer), optimizer + "-cpu");
     EXPECT_EQ(run(config(kOther, optimizer), optimizer + "-other").end, RunEnd::finished);
     expect_close(optimizer + "-cpu", optimizer + "-other", "train", "/loss", kClose);

@@ -106,8 +106,8 @@ TEST(NeuronHealth, ComesFromTheMomentumUnderMuonAndFromExpAvgUnderAdamW) {
   auto generator = at::detail::createCPUGenerator(2);
   const auto tokens = torch::randint(256, {4, 9}, generator, torch::kInt64);
   const auto backend = aurora::make_cpu_backend();
-  for (const aurora::OptimizerOptions& rule :
-       {aurora::OptimizerOptions(aurora::MuonOptions{}), aurora::OptimizerOptions(aurora::AdamWOptions{})}) {
+  for (const aurora::Rule& rule :
+       {aurora::Rule(aurora::MuonOptions{}), aurora::Rule(aurora::AdamWOptions{})}) {
     Model model(config, 0);
     aurora::optim::SpectralOptimizer optimizer(model, rule, {});
     optimizer.keep_directions(true);

@@ -40,7 +40,7 @@ class TrainingRun : public testing::Test {
     TrainConfig config;
     config.model = {.width = 16, .layers = 1, .heads = 2, .kv_heads = 2, .context = 16};
     config.data = {text_};
-    config.optim = aurora::optimizer_options(optimizer);
+    aurora::trainer::set(config, "optim.optimizer", optimizer);
     config.steps = 6;
     config.batch = 4;
     config.threads = 1;
@@ -118,7 +118,7 @@ TEST_F(TrainingRun, LeavesTheFilesOfTheContract) {
 }
 
 TEST_F(TrainingRun, LearnsWithEveryOptimizer) {
-  for (const auto& name : aurora::kOptimizerNames) {
+  for (const std::string& name : aurora::rule_names()) {
     TrainConfig longer = config(std::string(name));
     longer.steps = 40;
     longer.save_every = 40;
@@ -185,7 +185,7 @@ TEST_F(TrainingRun, HasTheSameTextInOneMicroBatchOfFourAsInTwoOfTwo) {
 }
 
 TEST_F(TrainingRun, ResumedAfterASignalIsAsIfItHadNeverStopped) {
-  for (const auto& name : aurora::kOptimizerNames) {
+  for (const std::string& name : aurora::rule_names()) {
     const std::string optimizer(name);
     run(config(optimizer), optimizer + "-whole");
     const RunResult stopped = run_until(3, config(optimizer), optimizer + "-stopped");

@@ -4,10 +4,6 @@
 
 namespace aurora::test {
 
-std::unique_ptr<Backend> make_tested_backend(int threads) {
-  auto backend = make_aten_backend(c10::Device(c10::kCPU));
-  backend->set_threads(threads);
-  return backend;
-}
+std::unique_ptr<Backend> make_tested_backend(int) { return make_aten_backend(c10::Device(c10::kCPU)); }
 
 }  // namespace aurora::test

@@ -8,5 +8,5 @@ void write(aurora::Backend& backend, const float* gradient, float* direction) {
 #else
   const aurora::MatrixView output = aurora::row_major(direction, 4, 2);
 #endif
-  aurora::polar(backend, input, aurora::kExact, output);
+  aurora::polar(backend, input, aurora::Polar::exact, output);
 }

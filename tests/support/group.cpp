@@ -3,35 +3,18 @@
 namespace aurora::test {
 namespace {
 
-struct Step {
-  Backend& backend;
-  Group& group;
-
-  StepReport operator()(const AdamWOptions& options) const {
-    const auto gradients = const_views(group.gradients);
-    const auto exp_avgs = views(group.momentum), exp_avg_sqs = views(group.squares),
-               weights = views(group.weights);
-    return adamw_step(backend, options, group.steps + 1, {gradients, exp_avgs, exp_avg_sqs, weights});
+/// The step of a rule of either kind.
+StepReport step_of(Backend& backend, const Rule& rule, Group& group) {
+  const auto gradients = const_views(group.gradients);
+  const auto momentum = views(group.momentum), weights = views(group.weights),
+             directions = views(group.directions);
+  if (const auto* adamw = std::get_if<AdamWOptions>(&rule)) {
+    return adamw_step(backend, *adamw, group.steps + 1, {gradients, momentum, views(group.squares), weights});
   }
-  StepReport operator()(const MuonOptions& options) const { return matrix_step(options, muon_step); }
-  StepReport operator()(const NorMuonOptions& options) const { return matrix_step(options, normuon_step); }
-  StepReport operator()(const UNorMuonOptions& options) const { return matrix_step(options, unormuon_step); }
-  StepReport operator()(const AuroraOptions& options) const { return matrix_step(options, aurora_step); }
-  StepReport operator()(const RiemannianAuroraOptions& options) const {
-    return matrix_step(options, riemannian_aurora_step);
-  }
-
-  template <class Options>
-  StepReport matrix_step(const Options& options,
-                         StepReport (*step)(Backend&, const Options&, const StepTensors&)) const {
-    const auto gradients = const_views(group.gradients);
-    const auto momentum = views(group.momentum), weights = views(group.weights),
-               directions = views(group.directions);
-    const bool stateful = !row_state_name(options).empty();
-    const auto row_states = stateful ? views(group.row_states) : std::vector<MatrixView>{};
-    return step(backend, options, {gradients, momentum, row_states, weights, directions});
-  }
-};
+  const bool stateful = !row_state_name(rule).empty();
+  const auto row_states = stateful ? views(group.row_states) : std::vector<MatrixView>{};
+  return step(backend, rule, {gradients, momentum, weights, row_states, directions});
+}
 
 }  // namespace
 
@@ -52,13 +35,13 @@ void Group::keep_directions() {
   for (const Stored& weight : weights) directions.emplace_back(weight.values(), types_.state, placement_);
 }
 
-StepReport Group::step(Backend& backend, const OptimizerOptions& options, const std::vector<Matrix>& values) {
+StepReport Group::step(Backend& backend, const Rule& options, const std::vector<Matrix>& values) {
   gradients.clear();
   for (const Matrix& gradient : values) gradients.emplace_back(gradient, types_.gradient, placement_);
   return step(backend, options);
 }
 
-StepReport Group::step(Backend& backend, const OptimizerOptions& options) {
+StepReport Group::step(Backend& backend, const Rule& options) {
   for (std::size_t i = 0; i < row_states.size(); ++i) {
     const ConstMatrixView weight = weights[i].cview();
     const Index size = row_state_size(options, weight.rows, weight.cols);
@@ -66,7 +49,7 @@ StepReport Group::step(Backend& backend, const OptimizerOptions& options) {
       row_states[i] = Stored(Matrix{size, 1}, types_.state, placement_);
     }
   }
-  const StepReport report = std::visit(Step{backend, *this}, options);
+  const StepReport report = step_of(backend, options, *this);
   if (report.applied) ++steps;
   return report;
 }
@@ -83,7 +66,7 @@ std::vector<ConstMatrixView> const_views(const std::vector<Stored>& matrices) {
   return list;
 }
 
-Matrix trajectory(Backend& backend, const OptimizerOptions& options, const Matrix& start,
+Matrix trajectory(Backend& backend, const Rule& options, const Matrix& start,
                   const std::vector<Matrix>& gradients, Types types, Placement placement) {
   Group group({start}, types, placement);
   for (const Matrix& gradient : gradients) group.step(backend, options, {gradient});

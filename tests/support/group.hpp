@@ -21,9 +21,9 @@ class Group {
   Group(const std::vector<Matrix>& start, Types types, Placement placement = {});
 
   /// One step of whichever optimizer `options` are for, after setting the gradients.
-  StepReport step(Backend& backend, const OptimizerOptions& options, const std::vector<Matrix>& gradients);
+  StepReport step(Backend& backend, const Rule& options, const std::vector<Matrix>& gradients);
   /// The same with the gradients that are there.
-  StepReport step(Backend& backend, const OptimizerOptions& options);
+  StepReport step(Backend& backend, const Rule& options);
 
   std::vector<Stored> gradients;
   std::vector<Stored> weights;
@@ -44,7 +44,7 @@ std::vector<MatrixView> views(std::vector<Stored>& matrices);
 std::vector<ConstMatrixView> const_views(const std::vector<Stored>& matrices);
 
 /// The step of one matrix: weight after `gradients`, one per step, in `types`.
-Matrix trajectory(Backend& backend, const OptimizerOptions& options, const Matrix& start,
+Matrix trajectory(Backend& backend, const Rule& options, const Matrix& start,
                   const std::vector<Matrix>& gradients, Types types = kDouble, Placement placement = {});
 
 }  // namespace aurora::test

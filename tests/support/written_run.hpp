@@ -33,8 +33,11 @@ inline trainer::TrainConfig config_of(const WrittenRun& run) {
   config.model.layers = 2;
   config.seed = run.seed;
   trainer::set(config, "optim.optimizer", run.variant);
-  std::visit([&](auto& options) { options.lr *= run.lr_factor; }, config.optim);
-  if (const auto* adamw = std::get_if<AdamWOptions>(&config.optim)) config.adamw = *adamw;
+  if (config.optim) {
+    set_hyperparameter_value(*config.optim, "lr", lr_of(*config.optim) * run.lr_factor);
+  } else {
+    config.adamw.lr *= run.lr_factor;
+  }
   return config;
 }
 

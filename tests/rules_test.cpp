@@ -1,4 +1,4 @@
-#include "aurora/optimizers.hpp"
+#include "aurora/rules.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -19,15 +19,15 @@ using ::testing::HasSubstr;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-std::string value_of(const OptimizerOptions& options, const std::string& key) {
+std::string value_of(const Rule& options, const std::string& key) {
   for (const Hyperparameter& h : hyperparameters(options)) {
     if (h.name == key) return h.value;
   }
   return "(none)";
 }
 
-OptimizerOptions with(std::string_view optimizer, std::string_view key, std::string_view value) {
-  OptimizerOptions options = optimizer_options(optimizer);
+Rule with(std::string_view optimizer, std::string_view key, std::string_view value) {
+  Rule options = rule_of(optimizer);
   set_hyperparameter(options, key, value);
   return options;
 }
@@ -46,23 +46,29 @@ TEST(RowState, IsOneNumberPerRowOrPerLineOfTheLongerSide) {
   EXPECT_EQ(row_state_name(AuroraOptions{.balance = Balance::carried}), "row_scales");
 }
 
-TEST(Optimizers, AreTheSixInTheOrderOfTheVariant) {
-  EXPECT_EQ(kOptimizerNames.size(), std::variant_size_v<OptimizerOptions>);
-  for (std::size_t i = 0; i < kOptimizerNames.size(); ++i) {
-    EXPECT_EQ(optimizer_options(kOptimizerNames[i]).index(), i);
-    EXPECT_EQ(name(optimizer_options(kOptimizerNames[i])), kOptimizerNames[i]);
+TEST(Rules, AreTheKindsOfTheVariantByTheirNames) {
+  EXPECT_THAT(rule_names(), ::testing::IsSupersetOf({"adamw", "muon", "normuon", "u-normuon", "aurora",
+                                                     "riemannian-aurora"}));
+  EXPECT_EQ(rule_names().size(), std::variant_size_v<Rule>);
+  std::set<std::string> names;
+  for (const Rule& rule : all_rules()) {
+    EXPECT_TRUE(names.insert(std::string(name(rule))).second) << name(rule);
+    EXPECT_EQ(rule_of(name(rule)).index(), rule.index());
+    EXPECT_FALSE(meaning(rule).empty());
+    EXPECT_EQ(takes_matrices(rule), name(rule) != "adamw");
   }
 }
 
-TEST(Optimizers, HaveTheDefaultsThatTheContractLists) {
+TEST(Rules, HaveTheDefaultsThatTheContractLists) {
   for (const std::string_view optimizer : {"muon", "normuon", "u-normuon", "aurora", "riemannian-aurora"}) {
-    const OptimizerOptions o = optimizer_options(optimizer);
+    const Rule o = rule_of(optimizer);
     EXPECT_EQ(value_of(o, "lr"), "0.02");
     EXPECT_EQ(value_of(o, "momentum"), "0.95");
     EXPECT_EQ(value_of(o, "nesterov"), "true");
     EXPECT_EQ(value_of(o, "weight_decay"), "0.025");
     EXPECT_EQ(value_of(o, "scale"), "aspect_ratio");
-    EXPECT_EQ(value_of(o, "polar"), "exact");
+    EXPECT_EQ(value_of(o, "polar"), "auto");
+    EXPECT_EQ(value_of(o, "precision"), "auto");
   }
   EXPECT_EQ(value_of(NorMuonOptions{}, "beta2"), "0.95");
   EXPECT_EQ(value_of(AuroraOptions{}, "sides"), "rows");
@@ -76,21 +82,21 @@ TEST(Optimizers, HaveTheDefaultsThatTheContractLists) {
   EXPECT_EQ(value_of(AdamWOptions{}, "weight_decay"), "0");
 }
 
-TEST(Optimizers, ThatDoNotExistAreNamedWithTheNearestFirst) {
-  const std::string message = message_of([] { optimizer_options("arora"); });
+TEST(Rules, ThatDoNotExistAreNamedWithTheNearestFirst) {
+  const std::string message = message_of([] { rule_of("arora"); });
   EXPECT_THAT(message, AllOf(HasSubstr("arora"), HasSubstr("'aurora'")));
-  for (const std::string_view optimizer : kOptimizerNames)
-    EXPECT_THAT(message, HasSubstr(std::string(optimizer)));
-  EXPECT_THAT(message_of([] { optimizer_options("mun"); }), HasSubstr("'muon'"));
-  EXPECT_THAT(message_of([] { optimizer_options("adam"); }), HasSubstr("'adamw'"));
-  EXPECT_THROW(optimizer_options(""), std::invalid_argument);
-  EXPECT_THROW(optimizer_options("Aurora"), std::invalid_argument);
+  for (const std::string& optimizer : rule_names())
+    EXPECT_THAT(message, HasSubstr(optimizer));
+  EXPECT_THAT(message_of([] { rule_of("mun"); }), HasSubstr("'muon'"));
+  EXPECT_THAT(message_of([] { rule_of("adam"); }), HasSubstr("'adamw'"));
+  EXPECT_THROW(rule_of(""), std::invalid_argument);
+  EXPECT_THROW(rule_of("Aurora"), std::invalid_argument);
 }
 
 TEST(Hyperparameters, OfEveryOptimizerHaveDifferentNamesARuleAndAMeaning) {
-  for (const std::string_view optimizer : kOptimizerNames) {
+  for (const std::string& optimizer : rule_names()) {
     std::set<std::string> names;
-    for (const Hyperparameter& h : hyperparameters(optimizer_options(optimizer))) {
+    for (const Hyperparameter& h : hyperparameters(rule_of(optimizer))) {
       EXPECT_TRUE(names.insert(h.name).second) << h.name;
       EXPECT_FALSE(h.rule.empty());
       EXPECT_FALSE(h.meaning.empty());
@@ -101,8 +107,8 @@ TEST(Hyperparameters, OfEveryOptimizerHaveDifferentNamesARuleAndAMeaning) {
 
 TEST(Hyperparameters, AsTextReadBackToTheSameOptions) {
   const std::vector<std::string> numbers = {"0.1", "1e-20", "0.30000000000000004", "0.1234567890123456"};
-  for (const std::string_view optimizer : kOptimizerNames) {
-    OptimizerOptions changed = optimizer_options(optimizer);
+  for (const std::string& optimizer : rule_names()) {
+    Rule changed = rule_of(optimizer);
     std::size_t next = 0;
     for (const Hyperparameter& h : hyperparameters(changed)) {
       if (h.rule.starts_with("one of ")) {
@@ -114,21 +120,64 @@ TEST(Hyperparameters, AsTextReadBackToTheSameOptions) {
         set_hyperparameter(changed, h.name, numbers[next++ % numbers.size()]);
       }
     }
-    EXPECT_FALSE(changed == optimizer_options(optimizer));
-    OptimizerOptions copy = optimizer_options(optimizer);
+    EXPECT_FALSE(changed == rule_of(optimizer));
+    Rule copy = rule_of(optimizer);
     for (const Hyperparameter& h : hyperparameters(changed)) set_hyperparameter(copy, h.name, h.value);
     EXPECT_TRUE(copy == changed) << optimizer;
     EXPECT_EQ(value_of(copy, "lr"), "0.1");
   }
 }
 
+TEST(Hyperparameters, AsValuesReadBackToTheSameOptions) {
+  for (const Rule& rule : all_rules()) {
+    Rule copy = rule;
+    for (const Hyperparameter& h : hyperparameters(rule)) set_hyperparameter_value(copy, h.name, h.typed);
+    EXPECT_TRUE(copy == rule) << name(rule);
+  }
+  Rule aurora = AuroraOptions{};
+  set_hyperparameter_value(aurora, "lr", std::int64_t{1});
+  set_hyperparameter_value(aurora, "pp_iterations", 3.0);
+  EXPECT_EQ(std::get<AuroraOptions>(aurora).lr, 1);
+  EXPECT_EQ(std::get<AuroraOptions>(aurora).pp_iterations, 3);
+}
+
+TEST(Hyperparameters, OfAnotherTypeAreRefusedWithKeyValueAndRule) {
+  Rule rule = AuroraOptions{};
+  const auto refused = [&](std::string_view key, const HyperparameterValue& value) {
+    return message_of([&] { set_hyperparameter_value(rule, key, value); });
+  };
+  EXPECT_THAT(refused("lr", std::string("0.1")), AllOf(HasSubstr("lr"), HasSubstr("'0.1'")));
+  EXPECT_THAT(refused("lr", true), HasSubstr("true"));
+  EXPECT_THAT(refused("lr", -1.0), HasSubstr("-1"));
+  EXPECT_THAT(refused("lr", kNaN), HasSubstr("nan"));
+  EXPECT_THAT(refused("pp_iterations", 2.5), HasSubstr("2.5"));
+  EXPECT_THAT(refused("pp_iterations", std::int64_t{1} << 40), HasSubstr("1099511627776"));
+  EXPECT_THAT(refused("nesterov", std::int64_t{1}), HasSubstr("true, false"));
+  EXPECT_THAT(refused("balance", std::string("even")), HasSubstr("odds"));
+  EXPECT_TRUE(rule == Rule(AuroraOptions{}));
+}
+
+TEST(Variants, TakeTorchsPairOfBetas) {
+  const auto adamw = std::get<AdamWOptions>(parse_variant("adamw:betas=0.8,0.99+lr=0.1"));
+  EXPECT_EQ(adamw.beta1, 0.8);
+  EXPECT_EQ(adamw.beta2, 0.99);
+  EXPECT_EQ(adamw.lr, 0.1);
+}
+
+TEST(Methods, AreNamedAsTheyAreResolved) {
+  EXPECT_EQ(method_text(AuroraOptions{}, Device::cpu), "exact polar factors");
+  EXPECT_EQ(method_text(AuroraOptions{}, Device::accelerator), "polar-express-7 in float16");
+  EXPECT_EQ(method_text(MuonOptions{.polar = Polar::exact}, Device::accelerator), "exact polar factors");
+  EXPECT_EQ(method_text(AdamWOptions{}, Device::cpu), "element by element");
+}
+
 TEST(Hyperparameters, ThatAreUnknownAreNamedWithTheNearestAndAllThatExist) {
-  OptimizerOptions options = AuroraOptions{};
+  Rule options = AuroraOptions{};
   const std::string message = message_of([&] { set_hyperparameter(options, "pp_iteration", "2"); });
   EXPECT_THAT(message, AllOf(HasSubstr("aurora"), HasSubstr("'pp_iteration'"), HasSubstr("'pp_iterations'")));
   for (const Hyperparameter& h : hyperparameters(options)) EXPECT_THAT(message, HasSubstr(h.name));
-  EXPECT_TRUE(options == OptimizerOptions(AuroraOptions{}));
-  OptimizerOptions muon = MuonOptions{};
+  EXPECT_TRUE(options == Rule(AuroraOptions{}));
+  Rule muon = MuonOptions{};
   EXPECT_THROW(set_hyperparameter(muon, "pp_beta", "0.5"), std::invalid_argument);
   EXPECT_THROW(set_hyperparameter(muon, "beta2", "0.5"), std::invalid_argument);
 }
@@ -162,7 +211,7 @@ TEST(Hyperparameters, OutsideTheirBoundsAreRefusedWithOptimizerKeyValueAndRule) 
                                               {"adamw", "eps", "0"},
                                               {"adamw", "beta1", "1"},
                                               {"adamw", "beta2", "2"}}) {
-    OptimizerOptions options = optimizer_options(optimizer);
+    Rule options = rule_of(optimizer);
     const std::string before = value_of(options, std::string(key));
     const std::string message =
         message_of([&, key = key, value = value] { set_hyperparameter(options, key, value); });
@@ -180,7 +229,7 @@ TEST(Hyperparameters, AtTheirBoundsAreTaken) {
   EXPECT_EQ(std::get<MuonOptions>(with("muon", "lr", "0")).lr, 0);
   EXPECT_EQ(std::get<MuonOptions>(with("muon", "momentum", "0")).momentum, 0);
   EXPECT_EQ(std::get<AuroraOptions>(with("aurora", "pp_iterations", "1")).pp_iterations, 1);
-  EXPECT_TRUE(std::get<AuroraOptions>(with("aurora", "polar", "cans-12")).polar == kCans12);
+  EXPECT_TRUE(std::get<AuroraOptions>(with("aurora", "polar", "cans-12")).polar == Polar::cans_12);
   EXPECT_EQ(std::get<AuroraOptions>(with("aurora", "sides", "longer")).sides, Sides::longer);
 }
 
@@ -204,8 +253,8 @@ TEST(Variant, IsANameWithOptions) {
   EXPECT_EQ(options.pp_beta, 0.25);
   EXPECT_EQ(options.sides, Sides::longer);
   EXPECT_EQ(options.lr, AuroraOptions{}.lr);
-  EXPECT_TRUE(parse_variant("muon") == OptimizerOptions(MuonOptions{}));
-  EXPECT_TRUE(std::get<MuonOptions>(parse_variant("muon:polar=keller-jordan-5")).polar == kKellerJordan5);
+  EXPECT_TRUE(parse_variant("muon") == Rule(MuonOptions{}));
+  EXPECT_TRUE(std::get<MuonOptions>(parse_variant("muon:polar=keller-jordan-5")).polar == Polar::keller_jordan_5);
   EXPECT_EQ(std::get<MuonOptions>(parse_variant("muon:lr=1e-3")).lr, 1e-3);
 }
 
@@ -229,21 +278,21 @@ TEST(Nearest, IsTheNameWithTheFewestEdits) {
 }
 
 TEST(RowState, IsOnlyNorMuons) {
-  for (const std::string_view optimizer : kOptimizerNames) {
-    EXPECT_EQ(row_state_name(optimizer_options(optimizer)),
+  for (const std::string& optimizer : rule_names()) {
+    EXPECT_EQ(row_state_name(rule_of(optimizer)),
               optimizer == "normuon" ? "second_momentum_buffer" : "");
   }
 }
 
 TEST(PublishedScale, OfEachRuleIsThatOfItsPaperOrCode) {
-  EXPECT_EQ(step_options(MuonOptions{.scale = UpdateScale::published}).scale, UpdateScale::aspect_ratio);
-  EXPECT_EQ(step_options(NorMuonOptions{.scale = UpdateScale::published}).scale,
+  EXPECT_EQ(applied_scale(MuonOptions{.scale = UpdateScale::published}), UpdateScale::aspect_ratio);
+  EXPECT_EQ(applied_scale(NorMuonOptions{.scale = UpdateScale::published}),
             UpdateScale::match_rms_adamw);
-  EXPECT_EQ(step_options(UNorMuonOptions{.scale = UpdateScale::published}).scale, UpdateScale::none);
-  EXPECT_EQ(step_options(AuroraOptions{.scale = UpdateScale::published}).scale, UpdateScale::aspect_ratio);
-  EXPECT_EQ(step_options(RiemannianAuroraOptions{.scale = UpdateScale::published}).scale,
+  EXPECT_EQ(applied_scale(UNorMuonOptions{.scale = UpdateScale::published}), UpdateScale::none);
+  EXPECT_EQ(applied_scale(AuroraOptions{.scale = UpdateScale::published}), UpdateScale::aspect_ratio);
+  EXPECT_EQ(applied_scale(RiemannianAuroraOptions{.scale = UpdateScale::published}),
             UpdateScale::aspect_ratio);
-  EXPECT_EQ(step_options(MuonOptions{.scale = UpdateScale::none}).scale, UpdateScale::none);
+  EXPECT_EQ(applied_scale(MuonOptions{.scale = UpdateScale::none}), UpdateScale::none);
 }
 
 TEST(PublishedScale, OfNorMuonIsAnUpdateOfRmsOneFifth) {
@@ -266,7 +315,7 @@ TEST(Directions, OfATallMatrixAllHaveTheFrobeniusNormOfAPolarFactor) {
     Group group({Matrix{24, 8}}, kDouble);
     group.keep_directions();
     for (int t = 0; t < 3; ++t)
-      group.step(*backend, optimizer_options(optimizer), {uneven_rows(random, 24, 8, 0.7)});
+      group.step(*backend, rule_of(optimizer), {uneven_rows(random, 24, 8, 0.7)});
     EXPECT_NEAR(frobenius(group.directions.front().values()), std::sqrt(8.0), 1e-12) << optimizer;
   }
 }
@@ -303,7 +352,7 @@ TEST(NorMuon, NeedsARowStateForEachMatrix) {
   const auto momentum = views(group.momentum), weights = views(group.weights);
   const Group before = group;
   EXPECT_THAT(message_of([&] {
-                normuon_step(*backend, {}, {gradients, momentum, {}, weights});
+                step(*backend, NorMuonOptions{}, {gradients, momentum, weights});
               }),
               HasSubstr("row state"));
   EXPECT_TRUE(same_bytes(group.momentum.front(), before.momentum.front())) << "momentum was advanced";
