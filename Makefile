@@ -1,4 +1,4 @@
-.PHONY: build demo test bench format
+.PHONY: build demo test bench wheel format
 build:
 	scripts/setup
 	cmake --preset release >/dev/null && cmake --build --preset release --target aurora_cli
@@ -10,6 +10,10 @@ test:
 	scripts/setup --test
 	cmake --preset release >/dev/null && cmake --build --preset release
 	ctest --preset release && .venv/bin/python -m pytest -q tests
+# dist/aurora_optim-*.whl, for this Python and the torch in .venv.
+wheel:
+	scripts/setup --test
+	.venv/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
 bench: build
 	bench/run
 format:

@@ -13,7 +13,7 @@ from ._build import TORCH_VERSION, VERSION
 if torch.__version__ != TORCH_VERSION:
     raise ImportError(
         f"aurora_optim was built with torch {TORCH_VERSION}, but torch {torch.__version__} is installed: build it "
-        "again with `pip install --force-reinstall --no-build-isolation .` in its source folder"
+        "again with `pip install --force-reinstall --no-deps .` in its source folder"
     )
 
 from .functions import balanced_polar, diagnose, leverage_scores, polar
