@@ -90,6 +90,7 @@ void run(Backend& backend, const Job& job) {
   const TensorEntry& entry = *job.tensor.entry;
   try {
     *job.result = measure(backend, entry, job.axis);
+    job.tensor.file->require_whole();
   } catch (const std::bad_alloc&) {
     fail(job.tensor, shape_text(entry.shape) + " needs " + std::to_string(job.bytes() >> 20) +
                          " MiB of memory, which is not there");

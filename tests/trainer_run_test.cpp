@@ -202,13 +202,13 @@ TEST_F(TrainingRun, ResumedAfterBeingKilledIsAsIfItHadNeverStopped) {
   run(config(), "killed");
   const fs::path killed = folder_ / "killed";
   // As if killed while step 6 was being saved and its log line written.
-  fs::rename(killed / "checkpoint-000006", killed / "checkpoint-000006.tmp");
-  fs::remove(killed / "checkpoint-000006.tmp" / "trainer_state.json");
+  fs::rename(killed / "checkpoint-000006", killed / "checkpoint-000006.0123456789abcdef.tmp");
+  fs::remove(killed / "checkpoint-000006.0123456789abcdef.tmp" / "trainer_state.json");
   folder_.write("killed/last", "checkpoint-000004\n");
   std::string log = content_of(killed / "log.jsonl");
   folder_.write("killed/log.jsonl", log.substr(0, log.size() - 20));
   EXPECT_EQ(run(config(), "killed", FolderMode::resume).end, RunEnd::finished);
-  EXPECT_FALSE(fs::exists(killed / "checkpoint-000006.tmp"));
+  EXPECT_FALSE(fs::exists(killed / "checkpoint-000006.0123456789abcdef.tmp"));
   expect_same_run("whole", "killed");
 }
 
@@ -404,7 +404,7 @@ TEST_F(TrainingRun, RefusesADamagedCheckpoint) {
     return message;
   };
   EXPECT_THAT(damaged("config.json", "{}"), HasSubstr("config.json: no \"model_type\""));
-  EXPECT_THAT(damaged("config.json", "["), HasSubstr("config.json: is not a JSON object"));
+  EXPECT_THAT(damaged("config.json", "["), HasSubstr("config.json: is no JSON"));
   EXPECT_THAT(damaged("model.safetensors", "short"), HasSubstr("model.safetensors"));
   std::string config_json = content_of(folder_ / "run/checkpoint-000006/config.json");
   config_json.replace(config_json.find("\"hidden_size\": 16"), 17, "\"hidden_size\": -1");
