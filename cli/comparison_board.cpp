@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "command.hpp"
 #include "terminal.hpp"
 
 namespace aurora::cli {
@@ -133,7 +134,7 @@ void ComparisonBoard::show(std::span<const PlannedRun> runs, const PlannedRun& c
 void ComparisonBoard::notice(const std::string& text) {
   if (quiet_) return;
   clear();
-  cli::show(stream_, text + "\n");
+  cli::show(stream_, printable(text) + "\n");
 }
 
 }  // namespace aurora::cli

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "command.hpp"
 #include "terminal.hpp"
 
 namespace aurora::cli {
@@ -79,7 +80,7 @@ void ProgressLine::show(double share, const std::string& text) {
 void ProgressLine::notice(const std::string& text) {
   if (quiet_) return;
   clear();
-  cli::show(stream_, text + "\n");
+  cli::show(stream_, printable(text) + "\n");
 }
 
 }  // namespace aurora::cli

@@ -3,6 +3,10 @@
 #             the Python in use
 #   openblas  the system's OpenBLAS, static where it is found
 # Static, because libtorch exports BLAS names of its own and a process must not mix two.
+#
+# The threads of both come from AURORA_OPENMP, any library with the entry points GOMP_*: GNU's, or LLVM's, which
+# ThreadSanitizer understands.
+set(AURORA_OPENMP -l:libgomp.so.1 CACHE STRING "How to link the OpenMP runtime")
 add_library(aurora_blas INTERFACE)
 if(AURORA_BLAS STREQUAL "mkl")
   set(prefixes ${CMAKE_PREFIX_PATH} ${PROJECT_SOURCE_DIR}/.venv)
@@ -24,7 +28,7 @@ if(AURORA_BLAS STREQUAL "mkl")
   target_compile_definitions(aurora_blas INTERFACE AURORA_BLAS_MKL)
   target_link_libraries(aurora_blas INTERFACE
     -Wl,--start-group ${mkl_folder}/libmkl_intel_lp64.a ${mkl_folder}/libmkl_gnu_thread.a ${AURORA_MKL_CORE}
-    -Wl,--end-group -l:libgomp.so.1 pthread m dl
+    -Wl,--end-group ${AURORA_OPENMP} pthread m dl
     -Wl,-z,muldefs)  # src/cpu/blas.cpp replaces one function of MKL; docs/decisions/0002-mkl-on-other-cpus.md
 elseif(AURORA_BLAS STREQUAL "openblas")
   set(suffixes openblas-pthread openblas ${CMAKE_CXX_LIBRARY_ARCHITECTURE}/openblas-pthread)
@@ -41,7 +45,7 @@ elseif(AURORA_BLAS STREQUAL "openblas")
   if(AURORA_OPENBLAS MATCHES "\\.a$")
     target_link_libraries(aurora_blas INTERFACE -l:libgfortran.so.5)
   endif()
-  target_link_libraries(aurora_blas INTERFACE -l:libgomp.so.1 pthread m)
+  target_link_libraries(aurora_blas INTERFACE ${AURORA_OPENMP} pthread m)
 else()
   message(FATAL_ERROR "AURORA_BLAS is '${AURORA_BLAS}'; it must be mkl or openblas.")
 endif()

@@ -46,6 +46,11 @@ std::string list_text(const std::vector<double>& numbers) {
                               shown(before) + " there, here " + shown(now) + "; name another --out");
 }
 
+[[noreturn]] void fail_record(const fs::path& file, const std::string& what) {
+  throw std::runtime_error(file.string() + ": not the record of a comparison (" + what +
+                           "); delete it and call aurora compare again as before");
+}
+
 }  // namespace
 
 std::string number_text(double value) {
@@ -176,9 +181,10 @@ std::optional<Design> read_design(const fs::path& folder) {
     }
     validate(design);
     return design;
+  } catch (const nlohmann::json::exception& error) {
+    fail_record(file, trainer::json_fault(error));
   } catch (const std::exception& error) {
-    throw std::runtime_error(file.string() + ": not the record of a comparison (" + error.what() +
-                             "); delete it and call aurora compare again as before");
+    fail_record(file, error.what());
   }
 }
 

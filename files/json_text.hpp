@@ -22,6 +22,12 @@ struct JsonLimits {
   std::size_t keys;  // of one object
 };
 
+/// What an exception of the library says, for people: without its "[json.exception.parse_error.101] ".
+inline std::string json_fault(const nlohmann::json::exception& error) {
+  const std::string_view what = error.what();
+  return std::string(what.substr(what.find("] ") + 2, 200));
+}
+
 /// The one place where JSON is parsed, but for the header of a safetensors file, which never becomes a tree.
 /// Throws std::runtime_error that says what is wrong: no JSON, beyond a limit, a key twice in one object.
 template <class Json = nlohmann::ordered_json>
@@ -47,8 +53,7 @@ Json parse_json(std::string_view text, const JsonLimits& limits) {
   try {
     return Json::parse(text, look);
   } catch (const nlohmann::json::exception& error) {
-    const std::string_view what = error.what();  // "[json.exception.parse_error.101] parse error at ..."
-    throw std::runtime_error("is no JSON: " + std::string(what.substr(what.find("] ") + 2, 200)));
+    throw std::runtime_error("is no JSON: " + json_fault(error));
   }
 }
 

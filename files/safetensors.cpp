@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "atomic_file.hpp"
+#include "json_text.hpp"
 #include "mapped_file.hpp"
 
 namespace aurora::trainer {
@@ -272,7 +273,7 @@ SafetensorsFile::SafetensorsFile(const fs::path& file) : impl_(new Impl{file, Ma
         });
   } catch (const Json::exception& error) {
     impl_->file.require_whole();
-    fail("has a header that is no JSON: " + std::string(error.what()).substr(0, 200));
+    fail("has a header that is no JSON: " + json_fault(error));
   }
   impl_->tensors = reader.take_tensors();
   impl_->metadata = reader.take_metadata();

@@ -98,6 +98,8 @@ TEST(TensorSet, AnIndexThatIsNoneIsRefused) {
   EXPECT_THAT(refused(R"({"weight_map":{"z":"m-1.safetensors"}})"), HasSubstr("\"z\" is not in"));
   EXPECT_THAT(refused(R"({"weight_map":{"a":"m-9.safetensors"}})"), HasSubstr("cannot be opened"));
   EXPECT_THAT(refused(std::string(100000, '[')), HasSubstr("nested deeper than 8"));
+  EXPECT_THAT(refused(R"({"weight_map":{"a":"one.safetensors","a":"two.safetensors"}})"),
+              HasSubstr("has the key \"a\" twice"));
 }
 
 TEST(TensorSet, AFolderWithoutWeightsIsRefused) {

@@ -199,7 +199,7 @@ std::optional<RunResult> Run::open(const fs::path& folder, FolderMode mode) {
   if (const auto all = checkpoints(folder); !all.empty()) load(all.back());
   if (mode == FolderMode::resume && fs::exists(folder / "log.jsonl")) {
     const auto records = read_log(folder / "log.jsonl").records;
-    if (steps_left() == 0 && !records_due() && !records.empty() &&
+    if (steps_left() == 0 && !records.empty() &&
         records.back().value("kind", "") == "summary") {
       RunResult result = summarize(records);
       result.end = RunEnd::already_finished;
