@@ -19,6 +19,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 /// Writes what a run of 10 steps leaves, without training. The loss is lowest at lr = 0.04.
 class FakeTrainer {
@@ -200,8 +201,9 @@ TEST(RunAll, TwoRunsThatAreThereOnDifferentTextAreRefused) {
   const TemporaryFolder folder;
   write_run(folder / "runs/muon/seed-0", {.variant = "muon"});
   write_run(folder / "runs/aurora/seed-0", {.variant = "aurora", .text_hash = "other"});
-  EXPECT_THAT(refusal(design_of({"muon", "aurora"}, 1), folder.path()),
-              AllOf(HasSubstr("runs/muon/seed-0"), HasSubstr("runs/aurora/seed-0"), HasSubstr("sha256 other")));
+  EXPECT_THAT(
+      refusal(design_of({"muon", "aurora"}, 1), folder.path()),
+      AllOf(HasSubstr("runs/muon/seed-0"), HasSubstr("runs/aurora/seed-0"), HasSubstr("sha256 other")));
 }
 
 TEST(RunAll, SeedsThatNoRunCanHaveAreRefused) {
@@ -227,6 +229,16 @@ TEST(RunAll, ARecordOfTheComparisonThatAsksForTooMuchIsRefused) {
     folder.write("comparison.json", altered);
     EXPECT_THAT(error_of<std::runtime_error>([&] { trained(design, folder.path()); }),
                 HasSubstr("seeds is not from 1 to 1000"));
+  }
+}
+
+TEST(RunAll, ARecordOfTheComparisonOfOtherTypesIsRefusedInWords) {
+  const TemporaryFolder folder;
+  const Design design = design_of({"muon"}, 1);
+  for (const char* record : {"{}", "[]", "{\"command\": 5}", "{\"command\": \"a\", \"first_seed\": {}}"}) {
+    folder.write("comparison.json", record);
+    EXPECT_THAT(error_of<std::runtime_error>([&] { trained(design, folder.path()); }),
+                AllOf(HasSubstr("comparison.json: not the record"), Not(HasSubstr("json.exception"))));
   }
 }
 

@@ -344,16 +344,5 @@ TEST(Safetensors, AFileThatBecomesShorterWhileItIsReadIsAnErrorAndNoSignal) {
               HasSubstr((folder / "file").string() + ": became shorter"));
 }
 
-TEST(Safetensors, ManyTensorsTakeTimeInProportion) {
-  // 200,000: a search through all names for each would take minutes.
-  const TemporaryFolder folder;
-  const float one = 1;
-  std::vector<TensorEntry> tensors;
-  for (int i = 0; i < 200'000; ++i)
-    tensors.push_back({std::to_string(i), "F32", {1}, std::as_bytes(std::span(&one, 1))});
-  write_safetensors(folder / "file", tensors);
-  EXPECT_EQ(SafetensorsFile(folder / "file").tensors().size(), tensors.size());
-}
-
 }  // namespace
 }  // namespace aurora::trainer

@@ -1,10 +1,8 @@
 #include "train.hpp"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cmath>
-#include <ctime>
 #include <limits>
 
 #include "atomic_file.hpp"
@@ -13,6 +11,7 @@
 #include "device.hpp"
 #include "evaluate.hpp"
 #include "gradient.hpp"
+#include "header_record.hpp"
 #include "lock_file.hpp"
 #include "model_size.hpp"
 #include "neurons.hpp"
@@ -46,35 +45,8 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// AdamW for the whole model takes the one set of AdamW options, [adamw].
-OptimizerOptions rule_of(const TrainConfig& config) {
-  if (std::holds_alternative<AdamWOptions>(config.optim)) return config.adamw;
-  return config.optim;
-}
-
 double lr_of(const OptimizerOptions& rule) {
   return std::visit([](const auto& options) { return options.lr; }, rule);
-}
-
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm fields{};
-  gmtime_r(&now, &fields);
-  std::array<char, sizeof "2026-01-01T00:00:00Z"> text{};
-  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &fields);
-  return text.data();
-}
-
-/// {"model": {"width": "128", ...}, ...}, values as they stand in config.toml.
-Json nested(const std::vector<Setting>& list) {
-  Json json;
-  for (const Setting& setting : list) {
-    const auto dot = setting.key.find('.');
-    Json value = Json::parse(setting.value, nullptr, /*allow_exceptions=*/false);
-    if (value.is_discarded()) value = setting.value;
-    json[setting.key.substr(0, dot)][setting.key.substr(dot + 1)] = std::move(value);
-  }
-  return json;
 }
 
 /// "NAME.momentum_buffer" of the first state tensor with an Inf or NaN; empty where there is none.
@@ -199,8 +171,7 @@ std::optional<RunResult> Run::open(const fs::path& folder, FolderMode mode) {
   if (const auto all = checkpoints(folder); !all.empty()) load(all.back());
   if (mode == FolderMode::resume && fs::exists(folder / "log.jsonl")) {
     const auto records = read_log(folder / "log.jsonl").records;
-    if (steps_left() == 0 && !records.empty() &&
-        records.back().value("kind", "") == "summary") {
+    if (steps_left() == 0 && !records.empty() && records.back().value("kind", "") == "summary") {
       RunResult result = summarize(records);
       result.end = RunEnd::already_finished;
       result.checkpoint = checkpoint_;
@@ -246,28 +217,10 @@ void Run::load(const fs::path& checkpoint) {
 }
 
 void Run::write_header() {
-  log_->write(
-      {{"kind", "header"},
-       {"version", AURORA_VERSION},
-       {"optimizer", name(rule_)},
-       {"seed", config_.seed},
-       {"device", device_.str()},
-       {"device_name", device_name(device_)},
-       {"threads", at::get_num_threads()},
-       {"blas", blas_description()},
-       {"torch", TORCH_VERSION},
-       {"parameters", parameter_count(config_.model)},
-       {"tokens_per_step", tokens_per_step(config_)},
-       {"data",
-        {{"files", data_.summary().files},
-         {"bytes", data_.summary().bytes},
-         {"training_bytes", data_.summary().training_bytes},
-         {"validation_bytes", data_.summary().validation_bytes},
-         {"sha256", data_.summary().sha256}}},
-       {"initial_weights_sha256", initial_weights_sha256_},
-       {"data_order_sha256", data_.order_sha256(config_.seed, kHashedSequences, config_.model.context)},
-       {"started", utc_now()},
-       {"config", nested(settings(config_))}});
+  log_->write(header_record(
+      config_, device_, data_.summary(),
+      {.initial_weights = initial_weights_sha256_,
+       .data_order = data_.order_sha256(config_.seed, kHashedSequences, config_.model.context)}));
 }
 
 RunResult Run::run() {

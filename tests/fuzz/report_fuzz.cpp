@@ -22,7 +22,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::string body = page.substr(page.find("<body"));
     const std::string shown = body.substr(0, body.rfind("<script"));
     fuzz::require(shown.find("fuzz-marker<") == std::string::npos, "text is escaped");
-    for (const char* attribute : {"d=\"nan", "=\"nan\"", "=\"-nan\"", "=\"inf\"", "=\"-inf\"", "Mnan", "Lnan"})
+    for (const char* attribute :
+         {"d=\"nan", "=\"nan\"", "=\"-nan\"", "=\"inf\"", "=\"-inf\"", "Mnan", "Lnan"})
       fuzz::require(shown.find(attribute) == std::string::npos, "a picture has numbers only");
   });
   return 0;

@@ -12,10 +12,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const trainer::SafetensorsFile file(path);
     const auto bytes = file.mapped().bytes();
     for (const trainer::TensorEntry& tensor : file.tensors()) {
-      fuzz::require(tensor.bytes.empty() || (tensor.bytes.data() >= bytes.data() &&
-                                             tensor.bytes.data() + tensor.bytes.size() <=
-                                                 bytes.data() + bytes.size()),
-                    "a tensor lies in the file");
+      fuzz::require(
+          tensor.bytes.empty() || (tensor.bytes.data() >= bytes.data() &&
+                                   tensor.bytes.data() + tensor.bytes.size() <= bytes.data() + bytes.size()),
+          "a tensor lies in the file");
       fuzz::require(file.find(tensor.name) != nullptr, "a tensor is found by its name");
       if (!trainer::is_floating(tensor.dtype)) continue;
       std::vector<double> values(tensor.bytes.size() /
