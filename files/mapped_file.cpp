@@ -29,7 +29,7 @@ namespace fs = std::filesystem;
 
 /// A mapping as the signal handler sees it.
 struct Guard {
-  std::atomic<std::uintptr_t> begin{0}, end{0};
+  std::atomic<std::byte*> begin{nullptr}, end{nullptr};
   std::atomic<bool> lost{false};
 };
 constexpr std::size_t kNoGuard = 0, kMostGuards = 65536;  // Linux has 65530 mappings for a process
@@ -38,7 +38,7 @@ std::array<Guard, kMostGuards> guards;
 /// Puts zeros in the place of the rest of a mapping whose file is not there any more.
 void on_bus_error(int, ::siginfo_t* info, void*) {
   const int error = errno;
-  const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
+  auto* const address = static_cast<std::byte*>(info->si_addr);
   const auto found = std::ranges::find_if(guards, [address](const Guard& guard) {
     return address >= guard.begin.load() && address < guard.end.load();
   });
@@ -46,8 +46,8 @@ void on_bus_error(int, ::siginfo_t* info, void*) {
   if (found != guards.end()) {
     found->lost.store(true);
     const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-    const std::uintptr_t start = address / page * page;
-    zeros = ::mmap(reinterpret_cast<void*>(start), found->end.load() - start, PROT_READ,
+    std::byte* const start = address - reinterpret_cast<std::uintptr_t>(address) % page;
+    zeros = ::mmap(start, static_cast<std::size_t>(found->end.load() - start), PROT_READ,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   }
   if (zeros == MAP_FAILED) std::signal(SIGBUS, SIG_DFL);  // and the same access ends the process
@@ -134,8 +134,8 @@ void MappedFile::map(int descriptor) {
   if (guard_ == kNoGuard) return;
   Guard& guard = guards[guard_];
   guard.lost.store(false);
-  guard.begin.store(reinterpret_cast<std::uintptr_t>(start));
-  guard.end.store(reinterpret_cast<std::uintptr_t>(start) + size);
+  guard.begin.store(static_cast<std::byte*>(start));
+  guard.end.store(static_cast<std::byte*>(start) + size);
 }
 
 MappedFile::MappedFile(const fs::path& file) : name_(file) {
@@ -171,8 +171,8 @@ void MappedFile::release(std::span<const std::byte> part) const {
 MappedFile::~MappedFile() {
   if (bytes_.empty()) return;
   // Guard number kNoGuard, which nobody takes, may be written as well.
-  guards[guard_].begin.store(0);
-  guards[guard_].end.store(0);
+  guards[guard_].begin.store(nullptr);
+  guards[guard_].end.store(nullptr);
   ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
   places().give_back(guard_);
 }
