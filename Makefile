@@ -1,4 +1,4 @@
-.PHONY: build demo test bench wheel format
+.PHONY: build demo test bench wheel format fuzz soak
 build:
 	scripts/setup
 	cmake --preset release >/dev/null && cmake --build --preset release --target aurora_cli
@@ -19,3 +19,10 @@ bench: build
 format:
 	scripts/setup --dev
 	git ls-files -co --exclude-standard '*.cpp' '*.hpp' | xargs clang-format-14 -i
+# Seconds for each target.
+SECONDS = 60
+fuzz:
+	scripts/setup --dev
+	tests/fuzz/run $(SECONDS)
+soak: build
+	.venv/bin/python tests/soak

@@ -90,7 +90,9 @@ std::string to_toml(const TrainConfig& config);
 
 /// Reads what to_toml writes, or a part of it over the defaults. Not yet validated. Throws std::runtime_error
 /// for a file that cannot be read or is no TOML, std::invalid_argument as set() does, both naming file and
-/// line.
+/// line. At most 1 MiB, with keys of at most 1024 bytes and 8 parts.
 TrainConfig from_toml(const std::filesystem::path& file);
+/// The same of the text itself; `file` is for messages.
+TrainConfig from_toml_text(std::string_view text, const std::string& file);
 
 }  // namespace aurora::trainer
