@@ -1,10 +1,13 @@
 #include "aurora/backend.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <exception>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 #include <vector>
 
 #include "blas.hpp"
@@ -101,6 +104,20 @@ Operand operand(const ConstMatrixView& view) {
 
 blas::Op op_for(const Operand& a, const Operand& result) {
   return a.order == result.order ? blas::Op::none : blas::Op::transpose;
+}
+
+/// The threads of libgomp stay with the process that started them: in a child of it, a parallel region would
+/// wait for them for ever.
+void refuse_threads_of_a_parent() {
+  static std::atomic<pid_t> owner = 0;
+  pid_t expected = 0;
+  const pid_t self = getpid();
+  if (owner.compare_exchange_strong(expected, self) || expected == self) return;
+  throw std::runtime_error(
+      "[aurora::CpuBackend] The threads of a parent process do not survive a fork; one thread works, or a "
+      "fork "
+      "before the first step: child " +
+      std::to_string(self) + " of " + std::to_string(expected));
 }
 
 template <class Work>
@@ -392,6 +409,7 @@ class CpuBackend final : public Backend {
       for (Index i = 0; i < count; ++i) function(work, *this, i, i + 1);
       return;
     }
+    refuse_threads_of_a_parent();
     struct Team {
       CpuBackend* self;
       void* work;
