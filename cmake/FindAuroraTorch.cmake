@@ -5,7 +5,7 @@
 # the wheel was built with CUDA. Sets AURORA_TORCH_DIR and AURORA_TORCH_VERSION.
 set(AURORA_TORCH_DIR "" CACHE PATH "Folder of the torch Python package")
 if(TARGET torch)
-  get_target_property(torch_file torch IMPORTED_LOCATION)
+  get_target_property(torch_file torch LOCATION)
   if(torch_file)
     get_filename_component(torch_folder ${torch_file}/../.. ABSOLUTE)
     set(AURORA_TORCH_DIR ${torch_folder} CACHE PATH "Folder of the torch Python package" FORCE)

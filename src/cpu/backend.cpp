@@ -1,5 +1,7 @@
 #include "aurora/backend.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <exception>
@@ -118,6 +120,20 @@ BlasView blas_view(const ConstMatrixView& view) {
 
 blas::Op op_for(const BlasView& a, const BlasView& result) {
   return a.order == result.order ? blas::Op::none : blas::Op::transpose;
+}
+
+/// The threads of libgomp stay with the process that started them: in a child of it, a parallel region would
+/// wait for them for ever.
+void refuse_threads_of_a_parent() {
+  static std::atomic<pid_t> owner = 0;
+  pid_t expected = 0;
+  const pid_t self = getpid();
+  if (owner.compare_exchange_strong(expected, self) || expected == self) return;
+  throw std::runtime_error(
+      "[aurora::CpuBackend] The threads of a parent process do not survive a fork; one thread works, or a "
+      "fork "
+      "before the first step: child " +
+      std::to_string(self) + " of " + std::to_string(expected));
 }
 
 template <class Work>
@@ -358,6 +374,7 @@ class CpuBackend final : public Backend {
     if (workers_.empty() || count < 2) {
       team.run(*this);
     } else {
+      refuse_threads_of_a_parent();
       const auto member = [](void* data) {
         auto& shared = *static_cast<Team*>(data);
         shared.run(*shared.self->workers_[static_cast<std::size_t>(omp_get_thread_num())]);

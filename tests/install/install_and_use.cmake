@@ -74,3 +74,18 @@ endforeach()
 if(EXISTS ${moved}/bin/aurora)
   execute_process(COMMAND ${moved}/bin/aurora --version COMMAND_ERROR_IS_FATAL ANY)
 endif()
+
+# Without CMake: pkg-config, where it is there.
+find_program(pkg_config pkg-config)
+if(pkg_config)
+  set(ENV{PKG_CONFIG_PATH} ${moved}/lib/pkgconfig)
+  execute_process(COMMAND ${pkg_config} --cflags --libs aurora
+    OUTPUT_VARIABLE arguments OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  separate_arguments(arguments)
+  separate_arguments(flags)
+  execute_process(
+    COMMAND ${compiler} ${flags} -std=c++20 ${CMAKE_CURRENT_LIST_DIR}/outside/uses_core.cpp ${arguments}
+            -Wl,-rpath,${moved}/lib -o ${place}/by_pkg_config
+    COMMAND_ERROR_IS_FATAL ANY)
+  execute_process(COMMAND ${place}/by_pkg_config COMMAND_ERROR_IS_FATAL ANY)
+endif()
