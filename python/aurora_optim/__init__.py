@@ -20,22 +20,18 @@ from .functions import balanced_polar, diagnose, leverage_scores, polar
 from .groups import param_groups
 from .optimizer import SpectralOptimizer
 from .routing import RoutedParameter, Routing
-from .rules import AdamW, Aurora, Muon, NorMuon, RiemannianAurora, UNorMuon
+from . import rules
+from .rules import *  # noqa: F403
 
 __version__ = VERSION
 __all__ = [
-    "AdamW",
-    "Aurora",
-    "Muon",
-    "NorMuon",
-    "RiemannianAurora",
     "RoutedParameter",
     "Routing",
     "SpectralOptimizer",
-    "UNorMuon",
     "balanced_polar",
     "diagnose",
     "leverage_scores",
     "param_groups",
     "polar",
 ]
+__all__ += rules.__all__

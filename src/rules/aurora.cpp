@@ -42,7 +42,9 @@ void require_used(const Rule& rule) {
 const RuleKind& AuroraOptions::kind() {
   static const RuleKind kind = {
       .name = "aurora",
+      .class_name = "Aurora",
       .meaning = "a semi-orthogonal direction with rows of equal length; tilde-research/aurora-release",
+      .formula = "U near B with U'U = I and, for m x n with m > n, all rows of length sqrt(n/m)",
       .fields = matrix_fields<AuroraOptions>({
           {"sides", at<&AuroraOptions::sides>, "which side gets equal norms"},
           {"pp_iterations", at<&AuroraOptions::pp_iterations>, "leverage evaluations per direction",

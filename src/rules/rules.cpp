@@ -173,7 +173,9 @@ const RuleKind& kind_of(const Rule& rule) {
 }
 
 std::string_view name(const Rule& rule) { return kind_of(rule).name; }
+std::string_view class_name(const Rule& rule) { return kind_of(rule).class_name; }
 std::string_view meaning(const Rule& rule) { return kind_of(rule).meaning; }
+std::string_view formula(const Rule& rule) { return kind_of(rule).formula; }
 bool takes_matrices(const Rule& rule) { return kind_of(rule).direction != nullptr; }
 double lr_of(const Rule& rule) { return number_field(rule, "lr"); }
 double weight_decay_of(const Rule& rule) { return number_field(rule, "weight_decay"); }
@@ -305,7 +307,7 @@ std::string method_text(const Rule& rule, Device device) {
         resolved(*std::get<Precision*>(field_named(rule, "precision").in(mutable_rule(rule))), device);
     return std::string(schedule(method).name) + " in " + value_text(precision);
   }
-  return "element by element";
+  return takes_matrices(rule) ? "row norms" : "element by element";
 }
 
 void direction(Backend& backend, const Rule& rule, ConstMatrixView blended, MatrixView direction,
