@@ -219,3 +219,7 @@ def test_steps_take_the_threads_of_torch_at_each_step():
         torch.set_num_threads(threads)
         run(model, optimizer, 1)
         assert f"{threads} thread" in optimizer._stepper.description
+
+
+def test_contributing_shows_the_whole_of_a_rule(root):
+    assert (root / "src/rules/row_normalized.cpp").read_text() in (root / "CONTRIBUTING.md").read_text()
