@@ -97,14 +97,17 @@ TEST_F(OtherDevice, TrainsAsTheCpuDoes) {
     run(on_cpu, optimizer + "-cpu");
     run(longer(on_cpu), optimizer + "-longer");
     EXPECT_EQ(run(config(kOther, optimizer), optimizer + "-other").end, RunEnd::finished);
-    for (const auto& [kind, key] : {std::pair("train", "/loss"), std::pair("train", "/grad_norm"),
-                                    std::pair("eval", "/loss"), std::pair("neurons", "/activation_effective_rank"),
-                                    std::pair("neurons", "/gate/leverage/0"),
-                                    std::pair("neurons", "/down/leverage/2")}) {
+    for (const auto& [kind, key] :
+         {std::pair("train", "/loss"), std::pair("train", "/grad_norm"), std::pair("eval", "/loss"),
+          std::pair("neurons", "/activation_effective_rank")})
       EXPECT_LT(distance(optimizer + "-cpu", optimizer + "-other", kind, key),
                 distance(optimizer + "-cpu", optimizer + "-longer", kind, key))
           << optimizer << ", " << kind << " " << key;
-    }
+    // A leverage is the square of a row of a polar factor, in [0, 1], and does not hang on the learning rate.
+    // A factor that took its iterations in float16 is off by up to 2^-11 at each of some ten of them.
+    for (const char* key : {"/gate/leverage/0", "/down/leverage/2"})
+      EXPECT_LT(distance(optimizer + "-cpu", optimizer + "-other", "neurons", key), 2 * 10 * 0x1p-11)
+          << optimizer << ", " << key;
   }
   const auto header = records("aurora-other", "header")[0];
   EXPECT_EQ(header["device"], kOther);
