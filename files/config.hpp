@@ -29,8 +29,8 @@ struct ModelConfig {
 /// Everything that decides a run. Two equal configurations give equal runs on one machine and build.
 struct TrainConfig {
   ModelConfig model;
-  std::vector<std::string> data;        // files and folders, "-" for standard input
-  std::vector<std::string> validation;  // other text for evaluation; empty: a part of data
+  std::vector<std::string> data;                // files and folders, "-" for standard input
+  std::vector<std::string> validation;          // other text for evaluation; empty: a part of data
   std::optional<Rule> optim = AuroraOptions{};  // of the hidden matrices; none: AdamW steps everything
   AdamWOptions adamw;                           // of everything else
   Index steps = 500;

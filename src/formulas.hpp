@@ -33,21 +33,23 @@ struct Three {
 };
 
 template <class T>
-requires std::is_floating_point_v<T> inline T sqrt(T x) { return std::sqrt(x); }
+requires std::is_floating_point_v<T>
+inline T sqrt(T x) { return std::sqrt(x); }
 template <class T>
-requires std::is_floating_point_v<T> inline T pow(T x, double exponent) {
-  return std::pow(x, static_cast<T>(exponent));
-}
+requires std::is_floating_point_v<T>
+inline T pow(T x, double exponent) { return std::pow(x, static_cast<T>(exponent)); }
 template <class T>
-requires std::is_floating_point_v<T> inline T log(T x) { return std::log(x); }
+requires std::is_floating_point_v<T>
+inline T log(T x) { return std::log(x); }
 template <class T>
-requires std::is_floating_point_v<T> inline T exp(T x) { return std::exp(x); }
+requires std::is_floating_point_v<T>
+inline T exp(T x) { return std::exp(x); }
 template <class T>
-requires std::is_floating_point_v<T> inline T max(T x, T y) { return x < y ? y : x; }
+requires std::is_floating_point_v<T>
+inline T max(T x, T y) { return x < y ? y : x; }
 template <class T>
-requires std::is_floating_point_v<T> inline T select(bool condition, T then, T otherwise) {
-  return condition ? then : otherwise;
-}
+requires std::is_floating_point_v<T>
+inline T select(bool condition, T then, T otherwise) { return condition ? then : otherwise; }
 
 // ---- The ends of a step.
 

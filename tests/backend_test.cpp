@@ -565,7 +565,8 @@ TEST(Backend, ForEachPartRethrowsWhatAPartThrewAndWorksAfterwards) {
     };
     EXPECT_THROW(failing(), std::runtime_error);
     std::atomic<Index> covered = 0;
-    backend->for_each_part({&count, 1}, [&](Backend&, std::size_t, Index begin, Index end) { covered += end - begin; });
+    backend->for_each_part({&count, 1},
+                           [&](Backend&, std::size_t, Index begin, Index end) { covered += end - begin; });
     EXPECT_EQ(covered, 8);
   }
 }
@@ -575,9 +576,8 @@ TEST(Backend, OfAForkedChildRefusesTheThreadsOfItsParentInsteadOfWaitingForThem)
     std::atomic<Index> covered = 0;
     const Index count = 8;
     const auto backend = make_cpu_backend({.threads = threads});
-    backend->for_each_part({&count, 1}, [&](Backend&, std::size_t, Index begin, Index end) {
-      covered += end - begin;
-    });
+    backend->for_each_part({&count, 1},
+                           [&](Backend&, std::size_t, Index begin, Index end) { covered += end - begin; });
     return covered.load();
   };
   ASSERT_EQ(parts_on(2), 8);

@@ -178,8 +178,8 @@ TEST(Config, AnotherOptimizerBeginsWithItsDefaults) {
   EXPECT_TRUE(config.optim == Rule(MuonOptions{}));
   EXPECT_THAT(refusal("optim.pp_beta", "0.5", config), HasSubstr("muon has no hyperparameter 'pp_beta'"));
   set(config, "optim.optimizer", "aurora:pp_iterations=3+pp_beta=0.25+balance=release");
-  EXPECT_TRUE(config.optim == Rule(AuroraOptions{
-                                  .pp_iterations = 3, .pp_beta = 0.25, .balance = Balance::release}));
+  EXPECT_TRUE(config.optim ==
+              Rule(AuroraOptions{.pp_iterations = 3, .pp_beta = 0.25, .balance = Balance::release}));
 }
 
 TEST(Config, WithAdamWThereIsOneSetOfItsOptions) {

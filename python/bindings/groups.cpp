@@ -296,7 +296,8 @@ void add_groups(py::module_& module) {
       "row_state_name", [](const py::dict& group) { return std::string(row_state_name(options_of(group))); },
       py::arg("group"));
   module.def(
-      "scale_of", [](const py::dict& group) { return applied_scale_name(options_of(group)); }, py::arg("group"));
+      "scale_of", [](const py::dict& group) { return applied_scale_name(options_of(group)); },
+      py::arg("group"));
   module.def(
       "nearest",
       [](const std::string& text, const std::vector<std::string>& candidates) {

@@ -11,9 +11,9 @@
 #include <thread>
 #include <vector>
 
+#include "../operands.hpp"
 #include "blas.hpp"
 #include "elementwise.hpp"
-#include "../operands.hpp"
 
 // libgomp's entry point for `#pragma omp parallel`. Called by name so that every compiler shares the one
 // thread pool that libtorch uses too; a second pool would fight them for the cores.
@@ -49,7 +49,8 @@ class Arena final : public ScratchMemory {
     std::thread::id nobody;
     if (user_ != std::this_thread::get_id() &&
         !user_.compare_exchange_strong(nobody, std::this_thread::get_id())) {
-      throw std::logic_error("[aurora::Backend] A second thread uses this backend; each needs one of its own");
+      throw std::logic_error(
+          "[aurora::Backend] A second thread uses this backend; each needs one of its own");
     }
     marks_.push_back(now_);
     return static_cast<Index>(marks_.size()) - 1;
@@ -154,7 +155,8 @@ class CpuBackend final : public Backend {
  public:
   CpuBackend(int threads, const blas::Library& blas) : blas_(blas), threads_(threads) {
     if (threads < 1) fail("make_cpu_backend", "At least one thread is needed: ", threads);
-    for (int i = 0; threads > 1 && i < threads; ++i) workers_.push_back(std::make_unique<CpuBackend>(1, blas));
+    for (int i = 0; threads > 1 && i < threads; ++i)
+      workers_.push_back(std::make_unique<CpuBackend>(1, blas));
     for (const auto& worker : workers_) memory_.count_too(worker->memory_);
   }
 

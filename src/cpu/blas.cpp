@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <utility>
+
 #include "../error.hpp"
 
 namespace aurora::blas {

@@ -132,9 +132,10 @@ class OneMatrix {
       for (Index begin = 0; begin < length_; begin += kBlock) {
         const Index count = std::min(kBlock, length_ - begin);
         std::array<double, 3> of_block{};
-        with_arguments(line, begin, count, [&](const auto*... in) __attribute__((always_inline)) {
-          of_block = sum_loop<M>(formula_, count, in...);
-        });
+        with_arguments(
+            line, begin, count, [&](const auto*... in) __attribute__((always_inline)) {
+              of_block = sum_loop<M>(formula_, count, in...);
+            });
         for (std::size_t o = 0; o < M; ++o) sums[o] += of_block[o];
       }
       for (std::size_t o = 0; o < M; ++o) set_value(out_[o].view, 0, line, sums[o]);
@@ -159,7 +160,8 @@ class OneMatrix {
         }
       }
       for (std::size_t o = 0; o < M; ++o) {  // the results are one line
-        for (Index j = 0; j < count; ++j) set_value(transposed(out_[o].view), 0, begin + j, sums[o].values[j]);
+        for (Index j = 0; j < count; ++j)
+          set_value(transposed(out_[o].view), 0, begin + j, sums[o].values[j]);
       }
     }
   }
@@ -172,9 +174,10 @@ class OneMatrix {
   }
 
   void compute(Index line, Index begin, Index count, const std::array<T*, M>& to) {
-    with_arguments(line, begin, count, [&](const auto*... in) __attribute__((always_inline)) {
-      run_loop(formula_, to, count, in...);
-    });
+    with_arguments(
+        line, begin, count, [&](const auto*... in) __attribute__((always_inline)) {
+          run_loop(formula_, to, count, in...);
+        });
   }
 
   /// loop(arguments...) for a block of a line, in vectors as wide as the CPU's.
@@ -184,7 +187,8 @@ class OneMatrix {
     for (std::size_t i = 0; i < N; ++i) from[i] = read(in_[i], line, begin, count, argument_blocks_[i]);
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       run_wide([&]() __attribute__((always_inline)) { loop(from[I]...); });
-    }(std::make_index_sequence<N>{});
+    }
+    (std::make_index_sequence<N>{});
   }
 
   const F& formula_;
@@ -200,7 +204,8 @@ constexpr std::size_t kInputs = formulas::arity<F>();
 template <class F>
 constexpr std::size_t kOutputs = []<std::size_t... I>(std::index_sequence<I...>) {
   return decltype(std::declval<F>()((static_cast<void>(I), 0.0)...))::kSize;
-}(std::make_index_sequence<kInputs<F>>{});
+}
+(std::make_index_sequence<kInputs<F>>{});
 
 /// Matrix b of the operands.
 template <class F>

@@ -22,9 +22,9 @@ Routines<double>::Syevd dsyevd_;
 Routines<double>::Gesdd dgesdd_;
 }
 
-inline constexpr Routines<float> kLinkedSingle{sgemm_,  ssyrk_,  strsm_,  strmm_,  strsv_,
+inline constexpr Routines<float> kLinkedSingle{sgemm_,  ssyrk_,  strsm_,  strmm_, strsv_,
                                                spotrf_, slauum_, ssyevd_, sgesdd_};
-inline constexpr Routines<double> kLinkedDouble{dgemm_,  dsyrk_,  dtrsm_,  dtrmm_,  dtrsv_,
+inline constexpr Routines<double> kLinkedDouble{dgemm_,  dsyrk_,  dtrsm_,  dtrmm_, dtrsv_,
                                                 dpotrf_, dlauum_, dsyevd_, dgesdd_};
 
 }  // namespace aurora::blas

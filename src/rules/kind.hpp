@@ -56,8 +56,7 @@ std::vector<Field> matrix_fields(std::initializer_list<Field> own = {}) {
   std::vector<Field> fields = {
       {"lr", at<&Options::lr>, "learning rate, eta"},
       {"momentum", at<&Options::momentum>, "mu of the momentum M <- mu M + (1 - mu) G", {.high = 1}},
-      {"nesterov", at<&Options::nesterov>,
-       "whether the blended gradient is mu M + (1 - mu) G instead of M"},
+      {"nesterov", at<&Options::nesterov>, "whether the blended gradient is mu M + (1 - mu) G instead of M"},
       {"weight_decay", at<&Options::weight_decay>, "lambda of the decoupled decay W <- (1 - lr lambda) W"},
       {"scale", at<&Options::scale>, "factor between direction and update"},
   };

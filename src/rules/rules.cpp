@@ -36,7 +36,8 @@ constexpr std::array<std::pair<std::string_view, Precision>, 4> kPrecisions = {
 constexpr std::array<std::pair<std::string_view, bool>, 2> kBooleans = {{{"true", true}, {"false", false}}};
 constexpr auto kPolars = [] {
   std::array<std::pair<std::string_view, Polar>, kPolarSchedules.size()> names;
-  for (std::size_t i = 0; i < names.size(); ++i) names[i] = {kPolarSchedules[i].name, kPolarSchedules[i].polar};
+  for (std::size_t i = 0; i < names.size(); ++i)
+    names[i] = {kPolarSchedules[i].name, kPolarSchedules[i].polar};
   return names;
 }();
 
@@ -89,8 +90,8 @@ template <class Value>
 std::string bounds_text(const Value* value, const Bounds& bounds) {
   std::ostringstream text;
   if constexpr (kIsNumber<Value>) {
-    text << (std::is_same_v<Value, int> ? "an integer" : "a finite number") << (bounds.low_open ? " > " : " >= ")
-         << bounds.low;
+    text << (std::is_same_v<Value, int> ? "an integer" : "a finite number")
+         << (bounds.low_open ? " > " : " >= ") << bounds.low;
     if (bounds.high < Bounds{}.high) text << (bounds.high_open ? " and < " : " and <= ") << bounds.high;
   } else {
     for (const auto& [entry, named] : names_of(value)) text << (text.tellp() > 0 ? ", " : "one of ") << entry;
@@ -180,7 +181,6 @@ bool takes_matrices(const Rule& rule) { return kind_of(rule).direction != nullpt
 double lr_of(const Rule& rule) { return number_field(rule, "lr"); }
 double weight_decay_of(const Rule& rule) { return number_field(rule, "weight_decay"); }
 
-
 UpdateScale applied_scale(const Rule& rule) {
   const UpdateScale scale = *std::get<UpdateScale*>(field_named(rule, "scale").in(mutable_rule(rule)));
   return scale == UpdateScale::published ? kind_of(rule).published_scale : scale;
@@ -246,8 +246,8 @@ void validate(const Rule& rule) {
     std::visit(
         [&](auto* value) {
           if (holds(*value, field.bounds)) return;
-          fail("validate", name(rule), ": ", field.name, " must be ", bounds_text(value, field.bounds), ", not ",
-               value_text(*value));
+          fail("validate", name(rule), ": ", field.name, " must be ", bounds_text(value, field.bounds),
+               ", not ", value_text(*value));
         },
         field.in(mutable_rule(rule)));
   }

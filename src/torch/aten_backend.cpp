@@ -221,8 +221,8 @@ class AtenBackend final : public Backend {
     if (matrices.empty()) return;
     std::vector<Tensor> list;
     for (const auto& matrix : matrices) list.push_back(tensor(matrix));
-    const double most = as == DType::f64 ? std::numeric_limits<double>::max()
-                                         : double{std::numeric_limits<float>::max()};
+    const double most =
+        as == DType::f64 ? std::numeric_limits<double>::max() : double{std::numeric_limits<float>::max()};
     std::vector<Tensor> largest;
     for (const Tensor& norm : at::_foreach_norm(list, kInfinity)) largest.push_back(norm.to(at::kDouble));
     tensor(flag).mul_(at::le(at::stack(largest), most).all());  // false for NaN

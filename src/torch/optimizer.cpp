@@ -152,9 +152,7 @@ void GroupOptions::serialize(torch::serialize::InputArchive& archive) {
 
 double GroupOptions::get_lr() const { return lr_of(rule); }
 
-void GroupOptions::set_lr(double lr) {
-  set_hyperparameter_value(rule, "lr", lr);
-}
+void GroupOptions::set_lr(double lr) { set_hyperparameter_value(rule, "lr", lr); }
 
 void ParameterState::serialize(torch::serialize::OutputArchive& archive) const {
   ParameterState settled = *this;
@@ -201,8 +199,8 @@ SpectralOptimizer::SpectralOptimizer(const std::vector<OptimizerParamGroup>& gro
   for (const auto& group : groups) add_param_group(group);
 }
 
-SpectralOptimizer::SpectralOptimizer(const torch::nn::Module& module, Rule rule,
-                                     AdamWOptions adamw, std::span<const RoutePattern> patterns)
+SpectralOptimizer::SpectralOptimizer(const torch::nn::Module& module, Rule rule, AdamWOptions adamw,
+                                     std::span<const RoutePattern> patterns)
     : SpectralOptimizer({}, std::make_unique<GroupOptions>(rule)) {
   auto [parameters, routing] = routed(module, patterns);
   std::vector<Tensor> by_rule, by_adamw;
