@@ -19,8 +19,8 @@ std::vector<Index> c_order_strides(std::span<const Index> shape) {
 Index offset_of(Index i, const std::vector<int>& axes, std::span<const Index> shape,
                 std::span<const Index> strides) {
   Index offset = 0;
-  for (auto axis = axes.rbegin(); axis != axes.rend(); ++axis) {
-    const auto at = static_cast<std::size_t>(*axis);
+  for (std::size_t last = axes.size(); last-- > 0;) {
+    const auto at = static_cast<std::size_t>(axes[last]);
     offset += i % shape[at] * strides[at];
     i /= shape[at];
   }

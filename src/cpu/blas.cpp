@@ -133,6 +133,7 @@ Int Library::gesdd(Index m, Index n, T* a, Index lda, T* s, T* u, Index ldu, T* 
   return info;
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): T is a type
 #define AURORA_INSTANTIATE(T)                                                                             \
   template void Library::gemm(Order, Op, Op, Index, Index, Index, T, const T*, Index, const T*, Index, T, \
                               T*, Index) const;                                                           \
@@ -143,6 +144,7 @@ Int Library::gesdd(Index m, Index n, T* a, Index lda, T* s, T* u, Index ldu, T* 
   template Int Library::lauum(Index, T*, Index) const;                                                    \
   template Int Library::syevd(Index, T*, T*, T*, Index, Int*, Index) const;                               \
   template Int Library::gesdd(Index, Index, T*, Index, T*, T*, Index, T*, Index, T*, Index, Int*) const
+// NOLINTEND(bugprone-macro-parentheses)
 AURORA_INSTANTIATE(float);
 AURORA_INSTANTIATE(double);
 
