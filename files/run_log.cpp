@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "atomic_file.hpp"
+#include "aurora/diagnostics.hpp"
 #include "event_file.hpp"
 
 namespace aurora::trainer {
@@ -60,6 +61,13 @@ bool belongs_to_a_step_after(const Json& record, std::int64_t last_step) {
   return step != record.end() && step->is_number_integer() && step->get<std::int64_t>() > last_step;
 }
 
+/// "min", "q0.01", "median", "max".
+std::string quantile_name(double quantile) {
+  if (quantile == 0) return "min";
+  if (quantile == 0.5) return "median";
+  return quantile == 1 ? "max" : "q" + Json(quantile).dump();
+}
+
 double seconds_since_1970(const std::string& started) {
   std::tm time{};
   if (::strptime(started.c_str(), "%Y-%m-%dT%H:%M:%SZ", &time) == nullptr) return 0;
@@ -94,8 +102,16 @@ struct RunLog::Impl {
 
   void add_scalars(const Json& value, const std::string& tag, std::int64_t step) {
     if (value.is_number()) events->scalar(tag, step, started + seconds, value.get<float>());
-    if (!value.is_structured()) return;
+    if (value.is_array()) return add_quantiles(value, tag, step);
+    if (!value.is_object()) return;
     for (const auto& [key, element] : value.items()) add_scalars(element, tag + "/" + key, step);
+  }
+
+  /// A list is one of quantiles, or else of neurons, which are no curve.
+  void add_quantiles(const Json& list, const std::string& tag, std::int64_t step) {
+    if (!tag.ends_with("/leverage") || list.size() != kLeverageQuantiles.size()) return;
+    for (std::size_t i = 0; i < list.size(); ++i)
+      add_scalars(list[i], tag + "/" + quantile_name(kLeverageQuantiles[i]), step);
   }
 
   void add_events(const Json& record) {

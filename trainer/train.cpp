@@ -9,11 +9,13 @@
 
 #include "atomic_file.hpp"
 #include "aurora/torch/backend.hpp"
+#include "build_commit.hpp"
 #include "checkpoint.hpp"
 #include "device.hpp"
 #include "evaluate.hpp"
 #include "gradient.hpp"
 #include "lock_file.hpp"
+#include "machine_speed.hpp"
 #include "model_size.hpp"
 #include "neurons.hpp"
 #include "run_folder.hpp"
@@ -30,10 +32,10 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr double kNotDefined = std::numeric_limits<double>::quiet_NaN();
-constexpr Index kValidationTokens = 32768;   // at most, of each evaluation
-constexpr Index kDiagnosisTokens = 2048;     // of the batch that neuron activations come from
-constexpr Index kHashedSequences = 1 << 16;  // the first, for the header's data_order_sha256
-constexpr Index kSkippedStepsEnd = 10;       // so many in a row end a run
+constexpr Index kMostTokens = Index{1} << 27;  // of an evaluation: 1 GiB as int64
+constexpr Index kDiagnosisTokens = 2048;       // of the batch that neuron activations come from
+constexpr Index kHashedSequences = 1 << 16;    // the first, for the header's data_order_sha256
+constexpr Index kSkippedStepsEnd = 10;         // so many in a row end a run
 
 class Stopwatch {
  public:
@@ -89,7 +91,8 @@ class Run {
         model_(config.model, config.seed, device_),
         initial_weights_sha256_(weights_sha256(model_)),
         optimizer_(model_, rule_, config.adamw),
-        backend_(device_.is_cpu() ? make_cpu_backend() : make_aten_backend(device_)) {
+        backend_(device_.is_cpu() ? make_cpu_backend() : make_aten_backend(device_)),
+        speed_(device_) {
     backend_->set_threads(at::get_num_threads());
     const Index bytes = data_.summary().training_bytes, needed = config.batch * config.model.context + 1;
     if (bytes < needed)
@@ -97,9 +100,9 @@ class Run {
                                   " bytes, one batch needs " + std::to_string(needed) +
                                   "; give more text, or a smaller train.batch or model.context");
     for (const auto& group : optimizer_.param_groups()) base_lr_.push_back(group.options().get_lr());
+    const Index most = config.eval_tokens > 0 ? config.eval_tokens : kMostTokens;
     const Index count = data_.validation_sequences(
-        config.model.context, std::max<Index>(1, kValidationTokens / config.model.context),
-        validation_bytes_);
+        config.model.context, std::max<Index>(1, most / config.model.context), validation_bytes_);
     validation_ = token_tensor(validation_bytes_, count);
   }
 
@@ -133,6 +136,7 @@ class Run {
   std::string initial_weights_sha256_;
   optim::SpectralOptimizer optimizer_;
   std::unique_ptr<Backend> backend_;
+  MachineSpeed speed_;
   std::vector<double> base_lr_;
   std::vector<std::int64_t> validation_bytes_;
   torch::Tensor validation_;
@@ -199,11 +203,14 @@ void Run::write_header() {
   log_->write(
       {{"kind", "header"},
        {"version", AURORA_VERSION},
+       {"commit", build_commit()},
        {"optimizer", name(rule_)},
        {"seed", config_.seed},
        {"device", device_.str()},
        {"device_name", device_name(device_)},
        {"threads", at::get_num_threads()},
+       {"wait_policy", wait_policy()},
+       {"load", load_average()},
        {"blas", blas_description()},
        {"torch", TORCH_VERSION},
        {"parameters", parameter_count(config_.model)},
@@ -229,7 +236,7 @@ RunResult Run::run() {
       return end(RunEnd::diverged, "the gradient was not finite in " + std::to_string(kSkippedStepsEnd) +
                                        " steps in a row, until step " + std::to_string(state_.step));
     if (due(config_.eval_every, state_.step)) evaluate();
-    if (due(config_.diagnose_every, state_.step)) look_at_neurons();
+    if (due(diagnose_interval(config_), state_.step)) look_at_neurons();
     if (config_.save_momentum > 0 && due(config_.save_momentum, state_.step))
       save_momentum(folder_, state_.step, model_, optimizer_);
     // A checkpoint of weights that lost their way would not be a good one.
@@ -259,7 +266,7 @@ void Run::step() {
                                                   config_.dtype == "bf16");
   const torch::Tensor norm = clip_gradients(model_.parameters(), config_.clip);
   set_learning_rates();
-  optimizer_.keep_directions(due(config_.diagnose_every, state_.step + 1));
+  optimizer_.keep_directions(due(diagnose_interval(config_), state_.step + 1));
   DeviceInterval optimizer_interval(device_);
   optimizer_.step();
   optimizer_interval.end();
@@ -302,6 +309,7 @@ void Run::evaluate() {
                {"loss", result.loss},
                {"bits_per_byte", result.bits_per_byte},
                {"tokens", result.tokens},
+               {"product_ms", speed_.product_ms()},
                {"seconds", seconds()}});
 }
 
