@@ -17,6 +17,7 @@
 #include "aurora/optimizers.hpp"
 #include "command.hpp"
 #include "safetensors.hpp"
+#include "terminal.hpp"
 
 namespace aurora::cli {
 
@@ -123,15 +124,16 @@ void write_file(const std::filesystem::path& file, std::span<const trainer::Tens
 }
 
 void print_table(const std::vector<Report>& reports) {
-  std::size_t width = 4;
-  for (const auto& report : reports) width = std::max(width, report.name.size());
-  fmt::print("{:<{}}  {:>13}  {:>5}  {:>11}  {:>19}  {:>11}\n", "name", width, "shape", "dtype",
-             "row-norm CV", "orthogonality error", "<G,U>");
+  Table table{.heads = {"name", "shape", "dtype", "row-norm CV", "orthogonality error", "<G,U>"},
+              .rows = {},
+              .left = {0}};
   for (const auto& report : reports) {
-    fmt::print("{:<{}}  {:>13}  {:>5}  {:>11.4g}  {:>19.3g}  {:>11.5g}\n", report.name, width,
-               fmt::format("{}x{}", report.rows, report.cols), report.dtype, report.row_norm_cv,
-               report.orthogonality_error, report.alignment);
+    table.rows.push_back({report.name, fmt::format("{}x{}", report.rows, report.cols), report.dtype,
+                          fmt::format("{:.4g}", report.row_norm_cv),
+                          fmt::format("{:.3g}", report.orthogonality_error),
+                          fmt::format("{:.5g}", report.alignment)});
   }
+  print(table, stdout);
 }
 
 void print_json(const Flags& flags, const std::vector<Report>& reports,
