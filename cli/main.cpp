@@ -139,6 +139,7 @@ int run_command(int argc, char** argv) {
   add_doctor(app, chosen);
   add_help(app, chosen);
   add_completion(app, chosen);
+  app.require_subcommand(0, 1);  // a second name is an argument, as in help train
 
   if (const auto message = unknown_subcommand(app, argc, argv); !message.empty()) {
     return report_error("aurora", message, kUsage);

@@ -130,7 +130,7 @@ void warn_of_few_seeds(Comparison& comparison) {
   for (const OptimizerResult& result : comparison.optimizers) most = std::max(most, result.seeds.size());
   if (most == 1)
     comparison.warnings.emplace_back("one seed has no interval: nothing can be concluded from a difference");
-  if (most == 2)
+  if (most == 2 && comparison.optimizers.size() > 1)
     comparison.warnings.emplace_back(
         "two seeds leave one degree of freedom: nothing can be concluded from a difference");
 }

@@ -198,6 +198,6 @@ def test_the_manual_page_has_every_command_and_flag():
 
 def test_a_sample_ends_its_line(run):
     for tokens in (0, 7):
-        told = aurora("sample", run, "--prompt", "the", "--tokens", tokens).stdout
-        assert told.startswith("the") and told.endswith("\n")
+        told = aurora("sample", run, "--prompt", "the", "--tokens", tokens, text=False).stdout
+        assert told.startswith(b"the") and told.endswith(b"\n")
     assert aurora("sample", run, "--prompt", "a\n", "--tokens", 0).stdout == "a\n"
