@@ -11,11 +11,15 @@ different generators, so they agree to the spread of seeds and not to the bit.
 import argparse
 import json
 import math
+import os
 import pathlib
 import statistics
 import subprocess
 import tempfile
 import time
+
+if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait sleep soon, so a busy machine costs little
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 import torch.nn.functional as F

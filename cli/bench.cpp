@@ -64,12 +64,6 @@ double milliseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + std::ssize(values) / 2;
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 std::pair<Index, Index> shape_of(const std::string& text) {
   Index rows = 0, cols = 0;
   const char* end = text.data() + text.size();
@@ -168,9 +162,8 @@ class Bench {
     }
     const auto r = views(row_states_, static_cast<Index>(row_states_.front().size()), 1);
     const auto u = keep_directions ? views(directions_, input_.rows, input_.cols) : std::vector<MatrixView>{};
-    aurora::step(
-        backend, options_,
-        {.gradients = g, .momentum_buffers = m, .weights = w, .row_states = r, .directions = u});
+    aurora::step(backend, options_,
+                 {.gradients = g, .momentum_buffers = m, .weights = w, .row_states = r, .directions = u});
   }
 
   ConstMatrixView direction() const {
@@ -212,7 +205,7 @@ Measurement measure(Backend& backend, const Rule& options, const Input& input, i
     bench.step(backend, count);
     times.push_back(milliseconds_since(start));
   }
-  result.step_ms = median(times);
+  result.step_ms = quantile(times, 0.5);
   const auto single = make_cpu_backend();
   StageClock clock(*single);
   for (int round = 0; round < 2; ++round) {
@@ -245,7 +238,7 @@ double gemm_rate(Backend& backend, const Input& input, int threads, int rounds) 
     });
     times.push_back(milliseconds_since(start));
   }
-  return 2e-6 * static_cast<double>(products * m * n * n) / median(times);
+  return 2e-6 * static_cast<double>(products * m * n * n) / quantile(times, 0.5);
 }
 
 /// What is being measured and the time left: a moving line on a terminal, else a line every few seconds.
@@ -289,34 +282,34 @@ std::string stages_text(const Measurement& measured) {
 
 void print_table(const Flags& flags, const std::vector<Row>& rows) {
   fmt::print("{}; input {}\n\n", blas_description(), flags.in.empty() ? flags.family : flags.in);
-  std::size_t name_width = 9, input_width = 5;
-  for (const Row& row : rows) {
-    name_width = std::max(name_width, row.optimizer.size());
-    if (!flags.in.empty()) input_width = std::max(input_width, row.input->name.size());
-  }
-  const auto label = [&](const Row& row) { return flags.in.empty() ? std::string() : row.input->name; };
-  if (flags.in.empty()) input_width = 0;
-  fmt::print("{:<{}}{:>10}  {:<{}}  {:>7}  {:>9}  {:>9}  {:>8}  {:>6}  {:<12}  {:>8}  {:>8}  {:>9}\n", "",
-             input_width, "shape", "optimizer", name_width, "threads", "ms/step", "ms/matrix", "GFLOP/s",
-             "% gemm", "pipeline", "row CV", "|U'U-I|", "<G,U>");
+  const auto shape = [&](const Row& row) {
+    const std::string sides = fmt::format("{}x{}", row.input->rows, row.input->cols);
+    return flags.in.empty() ? sides : row.input->name + "  " + sides;
+  };
+  Table steps{.heads = {"shape", "optimizer", "threads", "ms/step", "ms/matrix", "GFLOP/s", "% gemm",
+                        "pipeline", "row CV", "|U'U-I|", "<G,U>"},
+              .rows = {},
+              .left = {0, 1, 7}};
+  Table stages{
+      .heads = {"shape", "optimizer", "ms of one matrix on one thread by stage, in brackets GFLOP/s"},
+      .rows = {},
+      .left = {0, 1, 2}};
   for (const Row& row : rows) {
     const Measurement& m = row.measured;
-    const auto count = static_cast<double>(row.input->gradients.size());
-    fmt::print("{:<{}}{:>10}  {:<{}}  {:>7}  {:>9.3f}  {:>9.3f}  {:>8}  {:>6}  {:<12}  {:>8}  {:>8}  {:>9}\n",
-               label(row), input_width, fmt::format("{}x{}", row.input->rows, row.input->cols), row.optimizer,
-               name_width, row.threads, m.step_ms, m.step_ms / count,
-               m.gflops > 0 ? fmt::format("{:.0f}", m.gflops) : "-",
-               m.gflops > 0 ? fmt::format("{:.0f}", 100 * m.gflops / row.gemm_gflops) : "-", m.pipeline,
-               number_or_dash(m.row_norm_cv, "{:.2g}"), number_or_dash(m.orthogonality_error, "{:.1e}"),
-               number_or_dash(m.alignment, "{:.5g}"));
+    const bool counted = m.gflops > 0;
+    steps.rows.push_back(
+        {shape(row), row.optimizer, std::to_string(row.threads), fmt::format("{:.3f}", m.step_ms),
+         fmt::format("{:.3f}", m.step_ms / static_cast<double>(row.input->gradients.size())),
+         counted ? fmt::format("{:.0f}", m.gflops) : "-",
+         counted ? fmt::format("{:.0f}", 100 * m.gflops / row.gemm_gflops) : "-", m.pipeline,
+         number_or_dash(m.row_norm_cv, "{:.2g}"), number_or_dash(m.orthogonality_error, "{:.1e}"),
+         number_or_dash(m.alignment, "{:.5g}")});
+    if (row.threads == rows.front().threads)
+      stages.rows.push_back({shape(row), row.optimizer, stages_text(row.measured)});
   }
-  fmt::print("\nms of one matrix on one thread by stage, in brackets GFLOP/s:\n");
-  for (const Row& row : rows) {
-    if (row.threads != rows.front().threads) continue;
-    fmt::print("{:<{}}{:>10}  {:<{}}  {}\n", label(row), input_width,
-               fmt::format("{}x{}", row.input->rows, row.input->cols), row.optimizer, name_width,
-               stages_text(row.measured));
-  }
+  print(steps, stdout);
+  fmt::print("\n");
+  print(stages, stdout);
 }
 
 nlohmann::ordered_json finite(double value) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace aurora::cli {
 
@@ -26,6 +27,12 @@ void add_inspect(CLI::App& app, Command& chosen);
 void add_direction(CLI::App& app, Command& chosen);
 void add_bench(CLI::App& app, Command& chosen);
 void add_doctor(CLI::App& app, Command& chosen);
+// These two walk all commands, so they are added last.
+void add_help(CLI::App& app, Command& chosen);
+void add_completion(CLI::App& app, Command& chosen);
+
+/// Of all subcommands, in their order.
+std::vector<std::string> command_names(const CLI::App& app);
 
 /// Name and version of the command, the BLAS with its kernel, torch.
 std::string version_text();

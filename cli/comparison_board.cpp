@@ -18,20 +18,19 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kMovingInterval = std::chrono::milliseconds(200);
 constexpr auto kLineInterval = std::chrono::seconds(5);
 
-bool ended(const PlannedRun& run) {
-  return run.state == RunState::finished || run.state == RunState::diverged;
-}
+constexpr std::size_t kAnyWidth = 1000;
 
 }  // namespace
 
 ComparisonBoard::ComparisonBoard(std::FILE* stream, bool quiet, const compare::Design& design,
-                                 std::string title)
+                                 std::string title, int jobs)
     : stream_(stream),
       quiet_(quiet),
       moving_(is_terminal(stream)),
       design_(design),
       steps_(design.contenders.front().config.steps),
       title_(std::move(title)),
+      jobs_(jobs),
       next_(Clock::now()) {
   if (!moving_) next_ += kLineInterval;
 }
@@ -53,24 +52,34 @@ void ComparisonBoard::draw(const std::vector<std::string>& lines) {
 }
 
 std::string ComparisonBoard::name_of(const PlannedRun& run) const {
-  const std::string& name = design_.contenders[run.contender].name;
-  return run.factor ? fmt::format("{} lr x {} seed {}", name, compare::number_text(*run.factor), run.seed)
-                    : fmt::format("{} seed {}", name, run.seed);
+  std::string name = design_.contenders[run.contender].name + " " + compare::label(run, design_);
+  const bool names_seed = run.purpose != compare::Purpose::sweep || design_.sweep.seeds > 1;
+  return names_seed ? name : name + fmt::format(" seed {}", run.seed);
 }
 
-std::string ComparisonBoard::status(std::span<const PlannedRun> runs, const PlannedRun& current) const {
-  const auto done = std::ranges::count_if(runs, ended);
-  std::string text = title_ + fmt::format("run {}/{}  {}", std::min(done + 1, std::ssize(runs)), runs.size(),
-                                          name_of(current));
+std::string ComparisonBoard::status(std::span<const PlannedRun> runs, const PlannedRun& current,
+                                    std::size_t columns) const {
+  const auto done = std::ranges::count_if(runs, compare::ended);
+  const std::string head =
+      title_ + fmt::format("run {}/{}  ", std::min(done + 1, std::ssize(runs)), runs.size());
+  const std::string name = name_of(current);
+  std::string place, detail;
   if (current.state == RunState::running) {
-    text += fmt::format("  {}/{}", current.step, steps_);
-    if (std::isfinite(current.loss)) text += fmt::format("  loss {:.4f}", current.loss);
+    place = fmt::format("  {}/{}", current.step, steps_);
+    if (std::isfinite(current.loss)) detail = fmt::format("  loss {:.4f}", current.loss);
   } else if (current.state == RunState::diverged) {
-    text += fmt::format("  diverged at step {}", current.step);
+    place = fmt::format("  diverged at step {}", current.step);
   } else {
-    text += fmt::format("  validation loss {:.4f}", current.validation_loss);
+    detail = fmt::format("  validation loss {:.4f}", current.validation_loss);
   }
-  return text + fmt::format("  left {}", duration(compare::seconds_left(runs, steps_)));
+  const std::string left = fmt::format("  left {}", duration(compare::seconds_left(runs, steps_, jobs_)));
+  const auto width = [&](std::size_t of_name) {
+    return head.size() + of_name + place.size() + detail.size() + left.size();
+  };
+  if (width(display_width(name)) > columns) detail.clear();
+  const std::size_t others = width(0);
+  const std::size_t room = others + 5 < columns ? columns - others : 5;
+  return head + shortened(name, room) + place + detail + left;
 }
 
 std::string ComparisonBoard::cell(const PlannedRun& run) const {
@@ -88,53 +97,42 @@ std::string ComparisonBoard::cell(const PlannedRun& run) const {
 }
 
 std::vector<std::string> ComparisonBoard::table(std::span<const PlannedRun> runs) const {
-  // Rows and columns of text; the first row names the columns.
-  std::vector<std::vector<std::string>> rows(design_.contenders.size() + 1);
-  rows[0].emplace_back("validation loss");
-  for (std::size_t i = 0; i < design_.contenders.size(); ++i)
-    rows[i + 1].push_back(design_.contenders[i].name);
+  Table table{.heads = {"validation loss"}, .rows = {}, .left = {0}};
+  for (const compare::Contender& contender : design_.contenders) table.rows.push_back({contender.name});
   for (const PlannedRun& run : runs) {
-    if (run.contender == 0) {
-      rows[0].push_back(run.factor ? "lr x " + compare::number_text(*run.factor)
-                                   : fmt::format("seed {}", run.seed));
+    const std::string head = compare::label(run, design_);
+    auto column = static_cast<std::size_t>(std::ranges::find(table.heads, head) - table.heads.begin());
+    if (column == table.heads.size()) {
+      table.heads.push_back(head);
+      for (auto& row : table.rows) row.emplace_back();
     }
-    rows[run.contender + 1].push_back(cell(run));
+    table.rows[run.contender][column] = cell(run);
   }
-  std::vector<std::size_t> widths(rows[0].size());
-  for (const auto& row : rows) {
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  std::vector<std::string> lines;
-  for (const auto& row : rows) {
-    std::string line = fmt::format("{:<{}}", row[0], widths[0]);
-    for (std::size_t i = 1; i < row.size(); ++i) line += fmt::format("  {:>{}}", row[i], widths[i]);
-    lines.push_back(std::move(line));
-  }
-  return lines;
+  return lines_of(table);
 }
 
 void ComparisonBoard::show(std::span<const PlannedRun> runs, const PlannedRun& current) {
   if (quiet_) return;
   const auto now = Clock::now();
-  if (now < next_ && !ended(current)) return;
+  if (now < next_ && !compare::ended(current)) return;
   if (!moving_) {
     next_ = now + kLineInterval;
-    cli::show(stream_, status(runs, current) + "\n");
+    cli::show(stream_, status(runs, current, kAnyWidth) + "\n");
     return;
   }
   next_ = now + kMovingInterval;
   const auto columns = static_cast<std::size_t>(std::max(terminal_columns(stream_) - 1, 1));
   std::vector<std::string> lines = table(runs);
-  const auto too_wide = [&](const std::string& line) { return line.size() > columns; };
+  const auto too_wide = [&](const std::string& line) { return display_width(line) > columns; };
   if (std::ranges::any_of(lines, too_wide) || std::ssize(lines) + 2 > terminal_rows(stream_)) lines.clear();
-  lines.push_back(status(runs, current).substr(0, columns));
+  lines.push_back(status(runs, current, columns));
   draw(lines);
 }
 
 void ComparisonBoard::notice(const std::string& text) {
   if (quiet_) return;
   clear();
-  cli::show(stream_, printable(text) + "\n");
+  cli::show(stream_, wrapped(printable(text), stream_) + "\n");
 }
 
 }  // namespace aurora::cli

@@ -2,7 +2,6 @@
 
 #include <chrono>
 #include <cstdio>
-#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,7 +14,7 @@ namespace aurora::cli {
 /// column; where it does not fit, one moving line. Elsewhere a line per ended run and one every few seconds.
 class ComparisonBoard {
  public:
-  ComparisonBoard(std::FILE* stream, bool quiet, const compare::Design& design, std::string title);
+  ComparisonBoard(std::FILE* stream, bool quiet, const compare::Design& design, std::string title, int jobs);
   ComparisonBoard(const ComparisonBoard&) = delete;
   ComparisonBoard& operator=(const ComparisonBoard&) = delete;
   ~ComparisonBoard();
@@ -27,8 +26,10 @@ class ComparisonBoard {
   void clear();
   void draw(const std::vector<std::string>& lines);
   std::string name_of(const compare::PlannedRun& run) const;
-  /// "run 3/36  muon seed 0  120/500  loss 2.1034  left 14 min 02 s"
-  std::string status(std::span<const compare::PlannedRun> runs, const compare::PlannedRun& current) const;
+  /// "run 3/36  muon seed 0  120/500  loss 2.1034  left 14 min 02 s", within `columns` without its loss or
+  /// the middle of its name: the time left is what people wait for.
+  std::string status(std::span<const compare::PlannedRun> runs, const compare::PlannedRun& current,
+                     std::size_t columns) const;
   std::string cell(const compare::PlannedRun& run) const;
   std::vector<std::string> table(std::span<const compare::PlannedRun> runs) const;
 
@@ -38,6 +39,7 @@ class ComparisonBoard {
   const compare::Design& design_;
   Index steps_;
   std::string title_;
+  int jobs_;
   int drawn_lines_ = 0;
   std::chrono::steady_clock::time_point next_;
 };

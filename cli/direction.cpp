@@ -63,9 +63,10 @@ Rule options_of(const Flags& flags) {
     for (const Rule& rule : all_rules()) {
       if (takes_matrices(rule)) names += (names.empty() ? "" : ", ") + std::string(name(rule));
     }
-    throw std::invalid_argument(fmt::format(
-        "--optimizer {} has no direction: it works element by element; name one of the matrix optimizers ({})",
-        name(options), names));
+    throw std::invalid_argument(
+        fmt::format("--optimizer {} has no direction: it works element by element; name one of the matrix "
+                    "optimizers ({})",
+                    name(options), names));
   }
   return options;
 }
@@ -80,8 +81,8 @@ void write_direction(Backend& backend, const Rule& options, ConstMatrixView grad
 }
 
 template <class T>
-Report direction_of_tensor(Backend& backend, const Rule& options,
-                           const trainer::TensorEntry& entry, std::vector<std::byte>& bytes) {
+Report direction_of_tensor(Backend& backend, const Rule& options, const trainer::TensorEntry& entry,
+                           std::vector<std::byte>& bytes) {
   const Index rows = entry.shape[0], cols = entry.shape[1];
   const auto count = static_cast<std::size_t>(rows * cols);
   std::vector<T> gradient(count), direction(count);  // the file's bytes need not be aligned
@@ -120,15 +121,16 @@ void write_file(const std::filesystem::path& file, std::span<const trainer::Tens
 }
 
 void print_table(const std::vector<Report>& reports) {
-  std::size_t width = 4;
-  for (const auto& report : reports) width = std::max(width, printable(report.name).size());
-  fmt::print("{:<{}}  {:>13}  {:>5}  {:>11}  {:>19}  {:>11}\n", "name", width, "shape", "dtype",
-             "row-norm CV", "orthogonality error", "<G,U>");
+  Table table{.heads = {"name", "shape", "dtype", "row-norm CV", "orthogonality error", "<G,U>"},
+              .rows = {},
+              .left = {0}};
   for (const auto& report : reports) {
-    fmt::print("{:<{}}  {:>13}  {:>5}  {:>11.4g}  {:>19.3g}  {:>11.5g}\n", printable(report.name), width,
-               fmt::format("{}x{}", report.rows, report.cols), report.dtype, report.row_norm_cv,
-               report.orthogonality_error, report.alignment);
+    table.rows.push_back({printable(report.name), fmt::format("{}x{}", report.rows, report.cols),
+                          report.dtype, fmt::format("{:.4g}", report.row_norm_cv),
+                          fmt::format("{:.3g}", report.orthogonality_error),
+                          fmt::format("{:.5g}", report.alignment)});
   }
+  print(table, stdout);
 }
 
 void print_json(const Flags& flags, const std::vector<Report>& reports,

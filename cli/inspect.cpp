@@ -25,6 +25,7 @@ struct Flags {
   std::string path;
   std::string momentum;
   std::string threads = "0";
+  bool wide = false;
   bool json = false;
   bool quiet = false;
 };
@@ -79,21 +80,12 @@ void print_json(const std::string& path, const trainer::Inspection& inspection) 
   fmt::print("{}\n", object.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
-/// A long name without its middle.
-std::string shortened(const std::string& name) {
-  std::string text = printable(name);
-  if (text.size() <= kLongestName) return text;
-  const std::size_t part = (kLongestName - 3) / 2;
-  return printable(text.substr(0, part)) + "..." + printable(text.substr(text.size() - part));
-}
-
 std::string number(double value) { return std::isfinite(value) ? fmt::format("{:.3g}", value) : "-"; }
 
 constexpr std::array kHeads = {"name", "<0.1",  "<0.01", "<0.5",   "shape",   "role", "neurons",
                                "min",  "1 %",   "10 %",  "median", "90 %",    "max",  "eff. rank",
                                "rank", "s_max", "s_min", "row CV", "col. CV", "m/n"};
-using Cells = std::array<std::string, kHeads.size()>;
-constexpr bool left_aligned(std::size_t column) { return column == 0 || column == 5 || column == 6; }
+using Cells = std::vector<std::string>;
 
 Cells cells(const std::string& name, const InspectedMatrix& matrix, const MatrixStatistics& statistics) {
   const bool finite = statistics.non_finite == 0;
@@ -127,63 +119,53 @@ struct Line {
   bool marked;
 };
 
-/// As many columns as a terminal has room for; elsewhere all.
-void print_lines(const std::vector<Line>& lines) {
-  std::array<std::size_t, kHeads.size()> widths{};
-  for (std::size_t i = 0; i < widths.size(); ++i) {
-    widths[i] = std::string_view(kHeads[i]).size();
-    for (const Line& line : lines) widths[i] = std::max(widths[i], line.cells[i].size());
+/// On a terminal as many columns as it has room for, with names shortened to leave it to the first numbers,
+/// unless all are wanted; elsewhere everything.
+void print_lines(std::vector<Line> lines, bool wide) {
+  const bool narrow = is_terminal(stdout) && !wide;
+  const auto room = static_cast<std::size_t>(terminal_columns(stdout));
+  const std::size_t longest = narrow ? std::clamp(room / 2, std::size_t{16}, kLongestName) : kLongestName;
+  Table table{.heads = {kHeads.begin(), kHeads.end()}, .rows = {}, .left = {0, 5, 6}};
+  table.heads[0].insert(0, "  ");
+  for (Line& line : lines) {
+    line.cells[0] = (line.marked ? "! " : "  ") + shortened(line.cells[0], longest);
+    table.rows.push_back(std::move(line.cells));
   }
-  std::size_t shown = kHeads.size();
-  if (is_terminal(stdout)) {
-    const auto room = static_cast<std::size_t>(terminal_columns(stdout));
-    std::size_t used = 0;
-    for (shown = 0; shown < widths.size(); ++shown) {
-      used += widths[shown] + 2;
-      if (used > room && shown >= 4) break;
-    }
-  }
-  const auto text_of = [&](const auto& row, bool marked) {
-    std::string text = marked ? "! " : "  ";
-    for (std::size_t i = 0; i < shown; ++i) {
-      if (i > 0) text += "  ";
-      text += left_aligned(i) ? fmt::format("{:<{}}", row[i], widths[i])
-                              : fmt::format("{:>{}}", row[i], widths[i]);
-    }
-    return text.substr(0, text.find_last_not_of(' ') + 1);
-  };
-  fmt::print("{}\n", text_of(kHeads, false));
-  for (const Line& line : lines) {
-    const std::string text = text_of(line.cells, line.marked);
-    fmt::print("{}\n", line.marked ? bold(text, stdout) : text);
-  }
-  if (shown < kHeads.size())
-    fmt::print("{} more columns in a wider terminal or a pipe\n", kHeads.size() - shown);
+  const std::size_t shown = narrow ? columns_within(table, room) : kHeads.size();
+  const auto text = lines_of(first_columns(table, shown));
+  fmt::print("{}\n", text[0]);
+  for (std::size_t i = 0; i < lines.size(); ++i)
+    fmt::print("{}\n", lines[i].marked ? bold(text[i + 1], stdout) : text[i + 1]);
+  if (shown < kHeads.size()) fmt::print("{} more columns with --wide\n", kHeads.size() - shown);
 }
 
-void print_table(const trainer::Inspection& inspection) {
+void print_table(const trainer::Inspection& inspection, bool wide) {
   std::vector<Line> lines;
   bool momentum = false;
   for (const auto& matrix : inspection.matrices) {
     const bool marked = trainer::suspicious(matrix);
-    lines.push_back({cells(shortened(matrix.name), matrix, matrix.weight), marked});
+    lines.push_back({cells(printable(matrix.name), matrix, matrix.weight), marked});
     if (matrix.momentum) {
       momentum = true;
-      lines.push_back({cells("  ." + matrix.momentum_name, matrix, *matrix.momentum), marked});
+      lines.push_back({cells("  ." + printable(matrix.momentum_name), matrix, *matrix.momentum), marked});
     }
   }
-  print_lines(lines);
+  print_lines(std::move(lines), wide);
   const auto marked = std::ranges::count_if(inspection.matrices, trainer::suspicious);
-  fmt::print(
-      "\n{} of {} matrices marked !: hidden ones with at least 5 % of the neurons below 0.1{}, and any with "
-      "Inf "
-      "or NaN.\n<t: share of the neurons whose leverage is below t of the balanced value; min to max: their "
-      "leverage over it, 1 is balanced.\nLeverage: squared row length of the polar factor along the neuron "
-      "axis. Rank: singular values above 2^-21 of s_max.\n",
-      marked, inspection.matrices.size(), momentum ? ", by the momentum where there is one" : "");
-  for (const auto& [reason, count] : inspection.skipped) {
-    fmt::print("skipped {} {}: {}\n", count, count == 1 ? "tensor" : "tensors", printable(reason));
-  }
+  const auto say = [](const std::string& text) { fmt::print("{}\n", wrapped(text, stdout)); };
+  fmt::print("\n");
+  say(fmt::format(
+      "{} of {} matrices marked !: hidden ones with at least 5 % of the neurons below 0.1{}, and any with "
+      "Inf or NaN.",
+      marked, inspection.matrices.size(), momentum ? ", by the momentum where there is one" : ""));
+  say("<t: share of the neurons whose leverage is below t of the balanced value; min to max: their leverage "
+      "over it, 1 is "
+      "balanced.");
+  say("Leverage: squared row length of the polar factor along the neuron axis. Rank: singular values above "
+      "2^-21 of "
+      "s_max.");
+  for (const auto& [reason, count] : inspection.skipped)
+    say(fmt::format("skipped {} {}: {}", count, count == 1 ? "tensor" : "tensors", printable(reason)));
 }
 
 int inspect(const Flags& flags) {
@@ -207,7 +189,7 @@ int inspect(const Flags& flags) {
   if (flags.json) {
     print_json(flags.path, inspection);
   } else {
-    print_table(inspection);
+    print_table(inspection, flags.wide);
   }
   return kGood;
 }
@@ -224,6 +206,7 @@ void add_inspect(CLI::App& app, Command& chosen) {
       ->required();
   command->add_option("--momentum", flags->momentum, "safetensors file with tensors NAME.momentum_buffer");
   command->add_option("--threads", flags->threads, "threads; 0: one per core")->capture_default_str();
+  command->add_flag("--wide", flags->wide, "all columns on a terminal too, whatever its width");
   command->add_flag("--quiet", flags->quiet, "no progress");
   command->add_flag("--json", flags->json, "results as one JSON object");
   command->callback([flags, &chosen] { chosen = [flags] { return inspect(*flags); }; });

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <CLI/Error.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
@@ -88,6 +89,13 @@ double number(const std::string& flag, const std::string& text, double least) {
   return value;
 }
 
+std::vector<std::string> command_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* subcommand : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(subcommand->get_name());
+  return names;
+}
+
 std::string version_text() {
   return fmt::format("aurora {}\nBLAS: {}\n{}\n", AURORA_VERSION, blas_description(),
                      first_line(trainer::torch_description()));
@@ -135,11 +143,8 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
 /// A first argument that is neither a flag nor a subcommand; empty if there is none.
 std::string unknown_subcommand(const CLI::App& app, int argc, char** argv) {
   if (argc < 2 || argv[1][0] == '-') return {};
-  std::vector<std::string> names;
-  for (const CLI::App* subcommand : app.get_subcommands([](const CLI::App*) { return true; })) {
-    if (subcommand->get_name() == argv[1]) return {};
-    names.push_back(subcommand->get_name());
-  }
+  const std::vector<std::string> names = command_names(app);
+  if (std::ranges::find(names, argv[1]) != names.end()) return {};
   return fmt::format("unknown command '{}': did you mean '{}'? (aurora --help lists them all)", argv[1],
                      nearest(argv[1], names));
 }
@@ -165,6 +170,9 @@ int run_command(int argc, char** argv) {
   add_direction(app, chosen);
   add_bench(app, chosen);
   add_doctor(app, chosen);
+  add_help(app, chosen);
+  add_completion(app, chosen);
+  app.require_subcommand(0, 1);  // a second name is an argument, as in help train
 
   if (const auto message = unknown_subcommand(app, argc, argv); !message.empty()) {
     return report_error("aurora", message, kUsage);
@@ -184,8 +192,7 @@ int run_command(int argc, char** argv) {
   }
   if (!chosen) {
     return report_error("aurora",
-                        "name a command: train, compare, report, eval, sample, inspect, direction, bench or "
-                        "doctor (aurora --help)",
+                        fmt::format("name a command: {} (aurora help)", fmt::join(command_names(app), ", ")),
                         kUsage);
   }
   try {

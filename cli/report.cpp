@@ -3,28 +3,47 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <stdexcept>
+#include <vector>
 
 #include "command.hpp"
+#include "compare_results.hpp"
 #include "comparison.hpp"
 #include "design.hpp"
+#include "export.hpp"
 #include "terminal.hpp"
 
 namespace aurora::cli {
 
 namespace {
 
-int write_report(const std::string& folder) {
+struct Flags {
+  std::string folder;
+  std::optional<std::string> exported;
+};
+
+void export_results(const std::vector<compare::ExpansionResult>& results, const std::string& folder) {
+  if (results.size() > 1) {
+    compare::export_comparison(results, folder);
+  } else {
+    compare::export_comparison(results.front().comparison, folder);
+  }
+  fmt::print("exported: {}\n", folder);
+}
+
+int write_report(const Flags& flags) {
+  const std::string& folder = flags.folder;
+  if (flags.exported && flags.exported->empty())
+    throw std::invalid_argument("--export is empty: name a folder");
   const auto results = compare::write_report(folder);
   for (const auto& [expansion, comparison] : results) {
     if (results.size() > 1) fmt::print("{}\n", bold("expansion " + compare::number_text(expansion), stdout));
-    fmt::print("{}\n", printable(compare::answer(comparison)));
+    fmt::print("{}\n", wrapped(printable(compare::answer(comparison)), stdout));
   }
   fmt::print("report: {}\n", (std::filesystem::path(folder) / "report.html").string());
-  std::fflush(stdout);
-  for (const auto& [expansion, comparison] : results) {
-    for (const std::string& warning : comparison.warnings)
-      cli::show(stderr, fmt::format("aurora report: warning: {}\n", printable(warning)));
-  }
+  if (flags.exported) export_results(results, *flags.exported);
+  for (const auto& [expansion, comparison] : results) print_warnings(comparison, "report");
   return kGood;
 }
 
@@ -33,9 +52,13 @@ int write_report(const std::string& folder) {
 void add_report(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand(
       "report", "report.html and summary.json of any folder of runs, also while they still run");
-  const auto folder = std::make_shared<std::string>();
-  command->add_option("folder", *folder, "folder of a comparison, or one with run folders in it")->required();
-  command->callback([folder, &chosen] { chosen = [folder] { return write_report(*folder); }; });
+  const auto flags = std::make_shared<Flags>();
+  command->add_option("folder", flags->folder, "folder of a comparison, or one with run folders in it")
+      ->required();
+  command->add_option(
+      "--export", flags->exported,
+      "folder for what a paper takes: CSV and SVG of every figure, tables, LaTeX, environment.json");
+  command->callback([flags, &chosen] { chosen = [flags] { return write_report(*flags); }; });
 }
 
 }  // namespace aurora::cli

@@ -3,7 +3,6 @@
 #include <memory>
 
 #include "command.hpp"
-#include "terminal.hpp"
 #include "train.hpp"
 
 namespace aurora::cli {
@@ -25,7 +24,7 @@ int sample(const Flags& flags) {
                                                    static_cast<std::uint64_t>(seed), threads, flags.device);
   std::fwrite(flags.prompt.data(), 1, flags.prompt.size(), stdout);
   std::fwrite(continuation.data(), 1, continuation.size(), stdout);
-  if (is_terminal(stdout)) std::fputc('\n', stdout);
+  if (!(flags.prompt + continuation).ends_with('\n')) std::fputc('\n', stdout);
   return kGood;
 }
 

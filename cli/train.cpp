@@ -86,21 +86,21 @@ void print_table(const trainer::TrainConfig& config, const trainer::RunResult& r
   const auto value = [](double number) {
     return std::isfinite(number) ? fmt::format("{:.4f}", number) : "-";
   };
-  const auto row = [](std::string_view label, const std::string& text) {
-    fmt::print("  {:<22}{}\n", label, text);
-  };
   fmt::print("{}\n", bold(fmt::format("{}: {} steps in {}", aurora::name(config.rule()), result.step,
                                       duration(result.seconds)),
                           stdout));
-  row("validation loss", value(result.validation_loss) + " nats per token");
-  row("bits per byte", value(result.bits_per_byte));
-  row("dead neurons", percent(result.dead));
-  row("starved neurons", percent(result.starved));
-  row("update row-norm CV", value(result.update_row_norm_cv));
-  row("tokens per second", grouped(result.tokens_per_second));
-  row("optimizer share", percent(result.optimizer_share));
-  row("checkpoint", result.checkpoint.string());
-  row("log", (out / "log.jsonl").string());
+  const Table table{.heads = {},
+                    .rows = {{"  validation loss", value(result.validation_loss) + " nats per token"},
+                             {"  bits per byte", value(result.bits_per_byte)},
+                             {"  dead neurons", percent(result.dead)},
+                             {"  starved neurons", percent(result.starved)},
+                             {"  update row-norm CV", value(result.update_row_norm_cv)},
+                             {"  tokens per second", grouped(result.tokens_per_second)},
+                             {"  optimizer share", percent(result.optimizer_share)},
+                             {"  checkpoint", result.checkpoint.string()},
+                             {"  log", (out / "log.jsonl").string()}},
+                    .left = {0, 1}};
+  for (const std::string& line : lines_of(table)) fmt::print("{}\n", line);
 }
 
 int train(const Flags& flags) {
@@ -159,16 +159,19 @@ int train(const Flags& flags) {
 void add_train(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand("train", "train a decoder on text, and watch its neurons");
   const auto flags = std::make_shared<Flags>();
-  command->add_option("--out", flags->out, "folder of the run, made here");
-  command->add_option(
-      "--optimizer", flags->optimizer,
-      fmt::format("one of {}; with options: aurora:pp_iterations=3+balance=carried", optimizer_names()));
+  command->add_option("--out", flags->out, "folder of the run, made here")->group("Run");
+  command
+      ->add_option(
+          "--optimizer", flags->optimizer,
+          fmt::format("one of {}; with options: aurora:pp_iterations=3+balance=carried", optimizer_names()))
+      ->group(kOptimizerGroup);
   add_train_flags(*command, flags->run, "optim.lr; with --optimizer adamw, adamw.lr");
-  command->add_flag("--resume", flags->resume, "go on with the run in --out");
-  command->add_flag("--overwrite", flags->overwrite, "replace the run in --out");
-  command->add_flag("--dry-run", flags->dry_run, "print routing, parameters, memory and FLOPs, and stop");
-  command->add_flag("--quiet", flags->quiet, "no progress");
-  command->add_flag("--json", flags->json, "results as one JSON object");
+  command->add_flag("--resume", flags->resume, "go on with the run in --out")->group("Run");
+  command->add_flag("--overwrite", flags->overwrite, "replace the run in --out")->group("Run");
+  command->add_flag("--dry-run", flags->dry_run, "print routing, parameters, memory and FLOPs, and stop")
+      ->group("Output");
+  command->add_flag("--quiet", flags->quiet, "no progress")->group("Output");
+  command->add_flag("--json", flags->json, "results as one JSON object")->group("Output");
   command->callback([flags, &chosen] { chosen = [flags] { return train(*flags); }; });
 }
 

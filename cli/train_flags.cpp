@@ -44,18 +44,24 @@ std::string optimizer_names() {
 
 void add_train_flags(CLI::App& command, TrainFlags& flags, const std::string& lr_help) {
   const auto settings = trainer::settings({});
-  command.add_option("--data", flags.data, "files and folders of text; - is standard input");
-  command.add_option("--validation", flags.validation,
-                     "other text for evaluation (default: a part of --data)");
-  command.add_option("--lr", flags.lr, lr_help);
+  command.add_option("--data", flags.data, "files and folders of text; - is standard input")
+      ->group(kTextGroup);
+  command
+      .add_option("--validation", flags.validation, "other text for evaluation (default: a part of --data)")
+      ->group(kTextGroup);
+  command.add_option("--lr", flags.lr, lr_help)->group(kOptimizerGroup);
   std::string presets;
   for (const auto& preset : trainer::preset_names()) presets += (presets.empty() ? "" : ", ") + preset;
-  command.add_option("--preset", flags.preset, fmt::format("shape of the model: {}", presets));
+  command.add_option("--preset", flags.preset, fmt::format("shape of the model: {}", presets))
+      ->group(kModelGroup);
   for (std::size_t i = 0; i < kKeyFlags.size(); ++i)
-    command.add_option(kKeyFlags[i].flag, flags.values[i], help_of(settings, kKeyFlags[i].key));
+    command.add_option(kKeyFlags[i].flag, flags.values[i], help_of(settings, kKeyFlags[i].key))
+        ->group(kKeyFlags[i].group);
   command.add_option("--set", flags.settings, "any setting, KEY=VALUE, as in optim.momentum=0.9")
-      ->allow_extra_args(false);
-  command.add_option("--config", flags.config, "configuration file to start from, as a run writes it");
+      ->allow_extra_args(false)
+      ->group(kConfigurationGroup);
+  command.add_option("--config", flags.config, "configuration file to start from, as a run writes it")
+      ->group(kConfigurationGroup);
 }
 
 void apply_shape_and_text(const TrainFlags& flags, trainer::TrainConfig& config) {
@@ -71,7 +77,8 @@ void apply_settings(const TrainFlags& flags, trainer::TrainConfig& config, std::
     const std::string_view key = kKeyFlags[i].key;
     heads = heads || key == "model.heads";
     kv_heads = kv_heads || key == "model.kv_heads";
-    set_by_flag(config, kKeyFlags[i].flag, key, *flags.values[i]);
+    const bool all = key == "train.eval_tokens" && *flags.values[i] == "all";
+    set_by_flag(config, kKeyFlags[i].flag, key, all ? "0" : *flags.values[i]);
   }
   if (heads && !kv_heads) config.model.kv_heads = config.model.heads;
   if (flags.lr) set_by_flag(config, "--lr", lr_key, *flags.lr);

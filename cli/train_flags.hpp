@@ -13,34 +13,41 @@
 
 namespace aurora::cli {
 
+// The groups of help.
+inline constexpr const char *kTextGroup = "Text", *kModelGroup = "Model", *kTrainingGroup = "Training",
+                            *kOptimizerGroup = "Optimizer", *kRecordsGroup = "Records and checkpoints",
+                            *kMachineGroup = "Machine", *kConfigurationGroup = "Configuration";
+
 /// Flags that set one key each.
 struct KeyFlag {
   const char* flag;
   const char* key;
+  const char* group;
 };
 inline constexpr std::array kKeyFlags = {
-    KeyFlag{"--steps", "train.steps"},
-    KeyFlag{"--seed", "train.seed"},
-    KeyFlag{"--batch", "train.batch"},
-    KeyFlag{"--accumulate", "train.accumulate"},
-    KeyFlag{"--warmup", "train.warmup"},
-    KeyFlag{"--cooldown", "train.cooldown"},
-    KeyFlag{"--clip", "train.clip"},
-    KeyFlag{"--width", "model.width"},
-    KeyFlag{"--layers", "model.layers"},
-    KeyFlag{"--heads", "model.heads"},
-    KeyFlag{"--kv-heads", "model.kv_heads"},
-    KeyFlag{"--context", "model.context"},
-    KeyFlag{"--expansion", "model.expansion"},
-    KeyFlag{"--adamw-lr", "adamw.lr"},
-    KeyFlag{"--eval-every", "train.eval_every"},
-    KeyFlag{"--diagnose-every", "train.diagnose_every"},
-    KeyFlag{"--save-every", "train.save_every"},
-    KeyFlag{"--save-momentum", "train.save_momentum"},
-    KeyFlag{"--keep", "train.keep"},
-    KeyFlag{"--threads", "train.threads"},
-    KeyFlag{"--dtype", "train.dtype"},
-    KeyFlag{"--device", "train.device"},
+    KeyFlag{"--steps", "train.steps", kTrainingGroup},
+    KeyFlag{"--seed", "train.seed", kTrainingGroup},
+    KeyFlag{"--batch", "train.batch", kTrainingGroup},
+    KeyFlag{"--accumulate", "train.accumulate", kTrainingGroup},
+    KeyFlag{"--warmup", "train.warmup", kTrainingGroup},
+    KeyFlag{"--cooldown", "train.cooldown", kTrainingGroup},
+    KeyFlag{"--clip", "train.clip", kTrainingGroup},
+    KeyFlag{"--width", "model.width", kModelGroup},
+    KeyFlag{"--layers", "model.layers", kModelGroup},
+    KeyFlag{"--heads", "model.heads", kModelGroup},
+    KeyFlag{"--kv-heads", "model.kv_heads", kModelGroup},
+    KeyFlag{"--context", "model.context", kModelGroup},
+    KeyFlag{"--expansion", "model.expansion", kModelGroup},
+    KeyFlag{"--adamw-lr", "adamw.lr", kOptimizerGroup},
+    KeyFlag{"--eval-every", "train.eval_every", kRecordsGroup},
+    KeyFlag{"--eval-tokens", "train.eval_tokens", kRecordsGroup},
+    KeyFlag{"--diagnose-every", "train.diagnose_every", kRecordsGroup},
+    KeyFlag{"--save-every", "train.save_every", kRecordsGroup},
+    KeyFlag{"--save-momentum", "train.save_momentum", kRecordsGroup},
+    KeyFlag{"--keep", "train.keep", kRecordsGroup},
+    KeyFlag{"--threads", "train.threads", kMachineGroup},
+    KeyFlag{"--dtype", "train.dtype", kMachineGroup},
+    KeyFlag{"--device", "train.device", kMachineGroup},
 };
 
 /// The flags that describe runs, the same for every command that trains.

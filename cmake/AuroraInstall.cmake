@@ -30,6 +30,10 @@ if(TARGET aurora_cli)
   set_target_properties(aurora_cli PROPERTIES
     INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR};$ORIGIN/../${torch_link}")
   install(TARGETS aurora_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(FILES ${PROJECT_BINARY_DIR}/cli/aurora.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+  install(FILES ${PROJECT_BINARY_DIR}/cli/aurora.bash
+    DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME aurora)
+  install(FILES ${PROJECT_BINARY_DIR}/cli/_aurora DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
 endif()
 
 aurora_install_notices(${CMAKE_INSTALL_DOCDIR})

@@ -43,6 +43,15 @@ function(aurora_reads_torch target)
   target_precompile_headers(${target} REUSE_FROM aurora_torch_header)
 endfunction()
 
+# What lets waiting threads of a program sleep soon; see its source. For every program of ours.
+function(aurora_sleeping_threads target)
+  if(NOT TARGET aurora_sleeping_threads)
+    add_library(aurora_sleeping_threads OBJECT ${PROJECT_SOURCE_DIR}/cli/sleeping_threads.cpp)
+    target_link_libraries(aurora_sleeping_threads PRIVATE aurora_warnings)
+  endif()
+  target_link_libraries(${target} PRIVATE aurora_sleeping_threads)
+endfunction()
+
 # A program that is a whole file, run as the test NAME: examples and the code of README.md. Where it includes torch headers
 # it is built only together with aurora::torch.
 function(aurora_example name file)
@@ -52,6 +61,7 @@ function(aurora_example name file)
   endif()
   add_executable(${name} ${file})
   target_link_libraries(${name} PRIVATE aurora_warnings aurora::core)
+  aurora_sleeping_threads(${name})
   if(torch_includes)
     aurora_reads_torch(${name})
   endif()

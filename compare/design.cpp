@@ -40,6 +40,8 @@ std::string list_text(const std::vector<double>& numbers) {
   return text.empty() ? "none" : text;
 }
 
+std::string yes_no(bool value) { return value ? "on" : "off"; }
+
 [[noreturn]] void fail_differs(const fs::path& folder, const std::string& what, const std::string& before,
                                const std::string& now) {
   throw std::invalid_argument(folder.string() + " holds another comparison: " + what + " is " +
@@ -49,6 +51,25 @@ std::string list_text(const std::vector<double>& numbers) {
 [[noreturn]] void fail_record(const fs::path& file, const std::string& what) {
   throw std::runtime_error(file.string() + ": not the record of a comparison (" + what +
                            "); delete it and call aurora compare again as before");
+}
+
+/// Factors may be added, axes too unless all are swept together.
+void require_extension(const Sweep& before, const Sweep& now, const fs::path& folder) {
+  for (const SweepAxis& old : before.axes) {
+    const auto found = std::ranges::find(now.axes, old.key, &SweepAxis::key);
+    const std::vector<double> factors = found == now.axes.end() ? std::vector<double>() : found->factors;
+    const bool all = std::ranges::all_of(
+        old.factors, [&](double factor) { return std::ranges::find(factors, factor) != factors.end(); });
+    if (!all) {
+      fail_differs(folder, old.key == kRateKey ? "--sweep-lr" : "--sweep " + old.key, list_text(old.factors),
+                   list_text(factors));
+    }
+  }
+  if (before.automatic && !now.automatic) fail_differs(folder, "--sweep-lr", "auto", "a list");
+  if (before.jointly != now.jointly && !before.axes.empty())
+    fail_differs(folder, "--sweep-jointly", yes_no(before.jointly), yes_no(now.jointly));
+  if (before.seeds > now.seeds && !before.axes.empty())
+    fail_differs(folder, "--sweep-seeds", std::to_string(before.seeds), std::to_string(now.seeds));
 }
 
 }  // namespace
@@ -69,9 +90,19 @@ fs::path result_folder(const fs::path& folder, const std::string& variant, std::
   return folder / "runs" / folder_name(variant) / ("seed-" + std::to_string(seed));
 }
 
-fs::path sweep_folder(const fs::path& folder, const std::string& variant, double factor, std::uint64_t seed) {
-  return folder / "sweep" / folder_name(variant) / ("lr-" + number_text(factor)) /
-         ("seed-" + std::to_string(seed));
+fs::path sweep_folder(const fs::path& folder, const std::string& variant, const SweepPoint& point,
+                      std::uint64_t seed) {
+  return folder / "sweep" / folder_name(variant) / point_name(point) / ("seed-" + std::to_string(seed));
+}
+
+fs::path rate_folder(const fs::path& folder, const std::string& variant, const SweepPoint& point,
+                     std::uint64_t seed) {
+  return folder / "rates" / folder_name(variant) / point_name(point) / ("seed-" + std::to_string(seed));
+}
+
+std::size_t baseline_of(const std::vector<std::string>& names) {
+  const auto muon = std::ranges::find(names, "muon");
+  return muon == names.end() ? 0 : static_cast<std::size_t>(muon - names.begin());
 }
 
 std::optional<SettingDifference> setting_difference(const trainer::TrainConfig& a,
@@ -106,28 +137,21 @@ void validate(const Design& design) {
                                     (a->name == b->name ? "" : " and " + b->name + " have the same options"));
     }
   }
-  for (const auto& [flag, seeds] :
-       {std::pair("--seeds", design.seeds), {"--sweep-seeds", design.sweep_seeds}}) {
-    if (seeds < 1 || seeds > kMostSeeds)
-      throw std::invalid_argument(std::string(flag) + " must be from 1 to " + std::to_string(kMostSeeds) +
-                                  ", not " + std::to_string(seeds));
-  }
+  if (design.seeds < 1 || design.seeds > kMostSeeds)
+    throw std::invalid_argument("--seeds must be from 1 to " + std::to_string(kMostSeeds) + ", not " +
+                                std::to_string(design.seeds));
   // The last seed is one that train.seed can be.
   constexpr auto kLastSeed = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
   if (design.first_seed > kLastSeed - static_cast<std::uint64_t>(design.seeds - 1))
     throw std::invalid_argument("--seed " + std::to_string(design.first_seed) + " leaves no room for " +
                                 std::to_string(design.seeds) + " seeds: the last would be above " +
                                 std::to_string(kLastSeed));
-  std::set<double> factors;
-  for (const double factor : design.factors) {
-    if (!(std::isfinite(factor) && factor > 0))
-      throw std::invalid_argument("--sweep-lr takes numbers > 0: " + number_text(factor));
-    if (!factors.insert(factor).second)
-      throw std::invalid_argument("--sweep-lr names a factor twice: " + number_text(factor));
-  }
+  std::vector<trainer::TrainConfig> configs;
+  for (const Contender& contender : design.contenders) configs.push_back(contender.config);
+  validate(design.sweep, configs);
   const std::uint64_t end = design.first_seed + static_cast<std::uint64_t>(design.seeds);
-  const std::uint64_t sweep_end = kFirstSweepSeed + static_cast<std::uint64_t>(design.sweep_seeds);
-  if (!factors.empty() && design.first_seed < sweep_end && end > kFirstSweepSeed) {
+  const std::uint64_t sweep_end = kFirstSweepSeed + static_cast<std::uint64_t>(design.sweep.seeds);
+  if (!design.sweep.axes.empty() && design.first_seed < sweep_end && end > kFirstSweepSeed) {
     throw std::invalid_argument("the seeds of the result, " + std::to_string(design.first_seed) + " to " +
                                 std::to_string(end - 1) + ", meet those of the sweep, which begin at " +
                                 std::to_string(kFirstSweepSeed) + ": choose another --seed");
@@ -142,11 +166,17 @@ void write_design(const Design& design, const fs::path& folder) {
       values[setting.key] = setting.value;
     optimizers[contender.name] = std::move(values);
   }
+  Json axes = Json::object();
+  for (const SweepAxis& axis : design.sweep.axes) axes[axis.key] = axis.factors;
   const Json object = {{"command", design.command},
                        {"first_seed", design.first_seed},
                        {"seeds", design.seeds},
-                       {"sweep_factors", design.factors},
-                       {"sweep_seeds", design.sweep_seeds},
+                       {"sweep",
+                        {{"factors", std::move(axes)},
+                         {"automatic", design.sweep.automatic},
+                         {"jointly", design.sweep.jointly},
+                         {"equal_rates", design.sweep.equal_rates},
+                         {"seeds", design.sweep.seeds}}},
                        {"optimizers", std::move(optimizers)}};
   fs::create_directories(folder);
   trainer::atomic_write_text(folder / kFile,
@@ -158,19 +188,24 @@ std::optional<Design> read_design(const fs::path& folder) {
   if (!fs::exists(file)) return {};
   try {
     const Json object = trainer::read_json(file, kLimits);
-    const auto whole = [&](const char* key, std::int64_t least, std::int64_t most) {
-      if (!trainer::is_whole(object.at(key), least, most))
+    const auto whole = [](const Json& in, const char* key, std::int64_t least, std::int64_t most) {
+      if (!trainer::is_whole(in.at(key), least, most))
         throw std::invalid_argument(std::string(key) + " is not from " + std::to_string(least) + " to " +
                                     std::to_string(most));
-      return object.at(key).get<std::int64_t>();
+      return in.at(key).get<std::int64_t>();
     };
     Design design;
     design.command = object.at("command");
     design.first_seed =
-        static_cast<std::uint64_t>(whole("first_seed", 0, std::numeric_limits<std::int64_t>::max()));
-    design.seeds = static_cast<int>(whole("seeds", 1, kMostSeeds));
-    design.factors = object.at("sweep_factors").get<std::vector<double>>();
-    design.sweep_seeds = static_cast<int>(whole("sweep_seeds", 1, kMostSeeds));
+        static_cast<std::uint64_t>(whole(object, "first_seed", 0, std::numeric_limits<std::int64_t>::max()));
+    design.seeds = static_cast<int>(whole(object, "seeds", 1, kMostSeeds));
+    const Json& sweep = object.at("sweep");
+    for (const auto& [key, factors] : sweep.at("factors").items())
+      design.sweep.axes.push_back({key, factors.get<std::vector<double>>()});
+    design.sweep.automatic = sweep.at("automatic");
+    design.sweep.jointly = sweep.at("jointly");
+    design.sweep.equal_rates = sweep.at("equal_rates");
+    design.sweep.seeds = static_cast<int>(whole(sweep, "seeds", 1, kMostSeeds));
     for (const auto& [name, values] : object.at("optimizers").items()) {
       Contender contender{.name = name, .config = {}};
       trainer::set(contender.config, "optim.optimizer", values.at("optim.optimizer").get<std::string>());
@@ -204,12 +239,7 @@ void require_extension(const Design& before, const Design& now, const fs::path& 
   if (before.seeds > now.seeds) {
     fail_differs(folder, "--seeds", std::to_string(before.seeds), std::to_string(now.seeds));
   }
-  if (before.factors != now.factors)
-    fail_differs(folder, "--sweep-lr", list_text(before.factors), list_text(now.factors));
-  if (before.sweep_seeds != now.sweep_seeds && !now.factors.empty()) {
-    fail_differs(folder, "--sweep-seeds", std::to_string(before.sweep_seeds),
-                 std::to_string(now.sweep_seeds));
-  }
+  require_extension(before.sweep, now.sweep, folder);
 }
 
 void require_equal(const trainer::TrainConfig& config, const fs::path& folder) {

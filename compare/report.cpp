@@ -6,17 +6,12 @@
 
 #include "report_figures.hpp"
 #include "report_page.hpp"
+#include "report_sections.hpp"
 #include "report_text.hpp"
 
 namespace aurora::compare {
 
 namespace {
-
-std::vector<std::string> names(const Comparison& comparison) {
-  std::vector<std::string> result;
-  for (const OptimizerResult& optimizer : comparison.optimizers) result.push_back(optimizer.name);
-  return result;
-}
 
 /// Indices of the optimizers, lowest validation loss first, those without one last.
 std::vector<std::size_t> by_loss(const Comparison& comparison) {
@@ -37,6 +32,7 @@ std::string heading(const Comparison& comparison) {
     facts += " · " + counted(static_cast<Index>(comparison.seeds.size()), "seed");
   if (comparison.steps > 0) facts += " · " + counted(comparison.steps, "step");
   if (comparison.parameters > 0) facts += " · " + counted(comparison.parameters, "parameter");
+  if (!comparison.device_name.empty()) facts += " · " + comparison.device_name;
   const std::string unfinished = progress(comparison);
   std::string html = fmt::format(
       "<header>\n<p class=\"brand\">Aurora · comparison of optimizers</p>\n"
@@ -66,7 +62,7 @@ std::string loss_cell(const std::string& field, const Estimate& e, bool best) {
 
 std::string share_cell(const std::string& field, const Estimate& e) {
   return estimate_cell(field, percent(e.mean),
-                       std::isfinite(e.low) ? range(100 * e.low, 100 * e.high, 1) : "", false);
+                       std::isfinite(e.low) ? range(100 * std::max(0.0, e.low), 100 * e.high, 1) : "", false);
 }
 
 /// The interval of each difference beside zero, all on one scale; what is far from the others ends in an
@@ -124,20 +120,18 @@ std::string diverged_text(const OptimizerResult& result) {
   return text;
 }
 
-std::string optimizer_row(const Comparison& comparison, std::size_t index, bool best,
-                          const DifferencePicture& picture) {
-  const OptimizerResult& result = comparison.optimizers[index];
+std::string optimizer_row(const Comparison& comparison, const OptimizerResult& result, std::size_t slot,
+                          bool best, const DifferencePicture& picture) {
   const Difference* found = against_baseline(comparison, result.name);
   std::string seeds = counted(static_cast<Index>(result.seeds.size()), "seed");
   if (!result.running.empty()) seeds += fmt::format(", {} running", result.running.size());
   std::string row =
       fmt::format("<tr data-optimizer=\"{}\">", escape(result.name)) +
-      optimizer_cell(index, result.name,
+      optimizer_cell(slot, result.name,
                      std::isfinite(result.lr) ? fmt::format("lr {:g}, {}", result.lr, seeds) : seeds);
+  if (comparison.optimizers.size() > 1)
+    row += difference_cell(found, result.name == comparison.baseline) + picture.cell(slot, found);
   row += loss_cell("val_loss", result.validation_loss, best);
-  if (comparison.optimizers.size() > 1) {
-    row += difference_cell(found, result.name == comparison.baseline) + picture.cell(index, found);
-  }
   row += estimate_cell("bits_per_byte", number(result.bits_per_byte.mean, kLossDecimals), "", false);
   row += share_cell("starved", result.starved);
   row += share_cell("dead", result.dead);
@@ -158,33 +152,39 @@ std::string column(std::string_view name, std::string_view unit = {}) {
 
 std::string optimizer_table(const Comparison& comparison) {
   const DifferencePicture picture(comparison);
-  std::string content = "<thead><tr>" + column("optimizer") + column("validation loss", "nats per token");
+  std::string content = "<thead><tr>" + column("optimizer");
   if (comparison.optimizers.size() > 1) {
-    content += fmt::format("<th scope=\"col\"{}>difference to {}<small>nats per token</small></th>",
-                           picture.empty() ? "" : " colspan=\"2\"", escape(comparison.baseline));
+    content += fmt::format("<th scope=\"col\">difference to {}<small>nats per token</small></th>{}",
+                           escape(comparison.baseline), picture.empty() ? "" : "<th class=\"picture\"></th>");
   }
-  content += column("bits per byte") + column("starved", "gate, up rows") + column("dead", "neurons") +
+  content += column("validation loss", "nats per token") + column("bits per byte") +
+             column("starved", "gate, up rows") + column("dead", "neurons") +
              column("row-norm CV", "of update") + column("step", "ms") + column("optimizer", "of a step") +
              column("diverged", "seeds") + "</tr></thead>\n<tbody>\n";
   bool first = true;
+  const auto slots = series_slots(names_of(comparison));
   for (const std::size_t index : by_loss(comparison)) {
-    const bool best = first && std::isfinite(comparison.optimizers[index].validation_loss.mean);
-    content += optimizer_row(comparison, index, best, picture);
+    const OptimizerResult& result = comparison.optimizers[index];
+    const bool best = first && comparison.incomparable.empty() && std::isfinite(result.validation_loss.mean);
+    content += optimizer_row(comparison, result, slots[index], best, picture);
     first = false;
   }
   return section(
       "optimizers", "Optimizers",
-      "At the last step, mean over seeds with the 95 % interval below it. Lowest validation loss first.",
-      table(content + "</tbody>\n", "Optimizers"));
+      "At the last step, mean over seeds with the 95 % interval below it; of a difference also Holm's, which "
+      "allows for there being several. Lowest validation loss first." +
+          evaluated(comparison),
+      table(content + "</tbody>\n", "Optimizers") + equal_rates_table(comparison));
 }
 
 std::string heat_maps(const Comparison& comparison) {
   std::string content;
+  const auto slots = series_slots(names_of(comparison));
   for (std::size_t i = 0; i < comparison.optimizers.size(); ++i) {
     const auto map = starved_map(comparison, comparison.optimizers[i]);
     if (!map) continue;
-    content += fmt::format("<figure data-series=\"{}\"><figcaption>{}{}</figcaption>\n{}</figure>\n", i,
-                           swatch(i), escape(comparison.optimizers[i].name), heat_map(*map));
+    content += fmt::format("<figure data-series=\"{}\"><figcaption>{}{}</figcaption>\n{}</figure>\n",
+                           slots[i], swatch(slots[i]), escape(comparison.optimizers[i].name), heat_map(*map));
   }
   if (content.empty()) return {};
   return section(
@@ -194,130 +194,10 @@ std::string heat_maps(const Comparison& comparison) {
       heat_key(heat_top(comparison)) + "<div class=\"maps\">\n" + content + "</div>\n");
 }
 
-std::string sweep_table(const Comparison& comparison) {
-  std::string rows, at_edge;
-  for (std::size_t i = 0; i < comparison.optimizers.size(); ++i) {
-    const OptimizerResult& result = comparison.optimizers[i];
-    if (result.swept.empty()) continue;
-    const SweptRate* best = best_rate(result);
-    std::string tried;
-    for (const SweptRate& rate : result.swept) {
-      const std::string value =
-          std::isfinite(rate.validation_loss) ? number(rate.validation_loss, kLossDecimals) : "diverged";
-      tried +=
-          fmt::format("<li{}><b>{:g}</b> {}</li>", &rate == best ? " class=\"best\"" : "", rate.lr, value);
-    }
-    rows += fmt::format("<tr>{}<td class=\"rates\"><ul>{}</ul></td></tr>\n", optimizer_cell(i, result.name),
-                        tried);
-    if (best_is_at_edge(result))
-      at_edge += fmt::format("{}{} ({:g})", at_edge.empty() ? "" : ", ", escape(result.name), best->lr);
-  }
-  if (rows.empty()) return {};
-  const std::string warning =
-      at_edge.empty()
-          ? ""
-          : "<p class=\"notice\">The best rate lies at the edge of the sweep, so one beyond it may be better "
-            "still: " +
-                at_edge + ".</p>\n";
-  return warning +
-         table(
-             "<thead><tr><th scope=\"col\">optimizer</th><th scope=\"col\" class=\"rates\">validation "
-             "loss by learning rate<small>lowest underlined</small></th></tr></thead>\n<tbody>\n" +
-                 rows + "</tbody>\n",
-             "Learning rates tried");
-}
-
-std::string warning_list(const Comparison& comparison) {
-  std::string items;
-  for (const auto& warning : comparison.warnings) items += "<li>" + escape(warning) + "</li>\n";
-  return section("warnings", "Warnings", "",
-                 items.empty() ? "<p>None.</p>\n" : "<ul class=\"warnings\">\n" + items + "</ul>\n");
-}
-
-std::string hash_cell(const std::vector<std::string>& hashes, std::size_t seed) {
-  if (seed >= hashes.size() || hashes[seed].empty()) return "<td class=\"higher\">not shown to agree</td>";
-  return fmt::format("<td><span class=\"lower\">the same</span> <code>{}</code></td>",
-                     escape(std::string_view(hashes[seed]).substr(0, 16)));
-}
-
-/// Whether all optimizers started from the same weights and saw the same text, seed by seed.
-std::string agreement(const Comparison& comparison) {
-  if (comparison.seeds.empty()) return {};
-  std::string rows;
-  for (std::size_t i = 0; i < comparison.seeds.size(); ++i) {
-    rows += fmt::format("<tr><th scope=\"row\">{}</th>{}{}</tr>\n", comparison.seeds[i],
-                        hash_cell(comparison.initial_weights_sha256, i),
-                        hash_cell(comparison.data_order_sha256, i));
-  }
-  return table(
-      "<thead><tr><th scope=\"col\">seed</th><th scope=\"col\">initial weights</th>"
-      "<th scope=\"col\">data order</th></tr></thead>\n<tbody>\n" +
-          rows + "</tbody>\n",
-      "Initial weights and data order over all optimizers (SHA-256)");
-}
-
-std::string how_it_was_run(const Comparison& comparison) {
-  const std::string command = comparison.command.empty()
-                                  ? "<p>Runs that were trained separately.</p>\n"
-                                  : "<pre class=\"command\">" + escape(comparison.command) + "</pre>\n";
-  std::string data;
-  if (comparison.data_files > 0) {
-    data =
-        fmt::format("{}, {}", counted(comparison.data_files, "file"), counted(comparison.data_bytes, "byte"));
-    if (!comparison.data_sha256.empty()) data += ", SHA-256 " + comparison.data_sha256;
-  }
-  const std::string list =
-      entry("data", data) +
-      entry("tokens per step",
-            comparison.tokens_per_step > 0 ? grouped_digits(comparison.tokens_per_step) : "") +
-      entry("device", comparison.device) +
-      entry("threads", comparison.threads > 0 ? std::to_string(comparison.threads) : "") +
-      entry("BLAS", comparison.blas) + entry("PyTorch", comparison.torch) +
-      entry("aurora", comparison.version) + entry("first run started", comparison.started);
-  std::string config;
-  if (!comparison.config.empty()) {
-    config = fmt::format(
-        "<details><summary>Configuration of the first run</summary><pre>{}</pre></details>\n",
-        escape(comparison.config.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace)));
-  }
-  return section(
-      "run", "How it was run", "",
-      command + (list.empty() ? "" : "<dl>\n" + list + "</dl>\n") + agreement(comparison) + config);
-}
-
-std::string definitions() {
-  return section(
-      "definitions", "What the numbers mean", "",
-      "<dl class=\"definitions\">\n" +
-          entry("loss",
-                "nats per token on the validation text, a token being a byte; bits per byte = loss / ln 2") +
-          entry("interval",
-                "95 %, by Student's t over seeds. A difference is the optimizer's loss minus the "
-                "baseline's, paired by seed; intervals are not adjusted for there being several.") +
-          entry("leverage",
-                "of row i of a tall matrix X: |u_i|² with U the exact polar factor of X; in [0, 1]. "
-                "Here X is the momentum (under AdamW the first moment), by rows of gate and up and by "
-                "columns of down: the same index is the same neuron. The balanced value is n/m for an m x n "
-                "matrix.") +
-          entry("starved",
-                "a row of gate or up with leverage below 0.1 of the balanced value; mean over layers and "
-                "over gate and up") +
-          entry("dead",
-                "a neuron whose SwiGLU activation, RMS over a fixed validation batch, is below 0.1 of its "
-                "layer's median; mean over layers") +
-          entry("row-norm CV",
-                "standard deviation / mean of the norms of the last update along the neuron axis; not "
-                "defined under AdamW") +
-          entry("step, optimizer",
-                "median time of a training step, and of the optimizer in it, over the steps of a "
-                "run; mean over seeds") +
-          "</dl>\n");
-}
-
 }  // namespace
 
 std::string report_html(const Comparison& comparison) {
-  const std::string switches = legend(names(comparison));
+  const std::string switches = legend(names_of(comparison));
   const auto pictures = [&](std::string_view id, std::string_view title, std::string_view introduction,
                             const std::vector<std::optional<Chart>>& charts, const std::string& beside = {}) {
     const std::string drawn = figures(charts, beside);
@@ -326,7 +206,10 @@ std::string report_html(const Comparison& comparison) {
   const std::string starvation =
       pictures("neurons", "Starved rows and dead neurons", "",
                {starved_chart(comparison), dead_chart(comparison)}) +
-      heat_maps(comparison) +
+      heat_maps(comparison) + which_neurons(comparison) +
+      pictures("cost", "What starvation costs",
+               "If starvation were all that matters, the marks of all optimizers would lie on one curve.",
+               {starvation_cost_chart(comparison)}) +
       pictures("leverage", "Leverage at the end",
                "How evenly the last momentum reaches the neurons: all would lie at 1 if it did so perfectly. "
                "Quantiles, "
@@ -345,12 +228,15 @@ std::string report_html(const Comparison& comparison) {
       heading(comparison) + optimizer_table(comparison) +
           (loss.empty() ? section("loss", "Validation loss", "", "<p>No evaluation yet.</p>\n") : loss) +
           starvation + without_records +
-          pictures("time", "Loss against wall time", "",
+          pictures("time", "Loss against wall time",
+                   "Steps times the median time of a step: neither evaluations nor a busy hour of the "
+                   "machine count.",
                    {wall_time_chart(comparison), wall_time_last_third_chart(comparison)}) +
           pictures("sweep", "Learning-rate sweep",
                    "Every rate was tried on seeds that are not used for the result.",
-                   {sweep_chart(comparison)}, sweep_table(comparison)) +
-          warning_list(comparison) + how_it_was_run(comparison) + definitions());
+                   {sweep_chart(comparison), sweep_starved_chart(comparison)}, sweep_table(comparison)) +
+          warning_list(comparison) + hyperparameter_table(comparison) + how_it_was_run(comparison) +
+          definitions());
 }
 
 }  // namespace aurora::compare

@@ -63,8 +63,9 @@ std::string result_table(const std::vector<ExpansionResult>& expansions,
         "scope=\"col\">starved</th>",
         escape(result.comparison.baseline));
   }
+  const auto slots = series_slots(names);
   for (std::size_t i = 0; i < names.size(); ++i) {
-    rows += fmt::format("<tr data-optimizer=\"{}\">", escape(names[i])) + optimizer_cell(i, names[i]);
+    rows += fmt::format("<tr data-optimizer=\"{}\">", escape(names[i])) + optimizer_cell(slots[i], names[i]);
     for (const ExpansionResult& result : expansions) rows += cells(result, names[i]);
     rows += "</tr>\n";
   }

@@ -15,10 +15,7 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-/// Keeps the page small whatever it is made of: points of one curve, cells of one heat map.
-std::size_t points_per_curve(const Comparison& comparison) {
-  return std::clamp<std::size_t>(1600 / std::max<std::size_t>(1, comparison.optimizers.size()), 20, 160);
-}
+/// Keeps the page small whatever it is made of: cells of one heat map.
 std::size_t cells_per_map(const Comparison& comparison) {
   return std::clamp<std::size_t>(6000 / std::max<std::size_t>(1, comparison.optimizers.size()), 200, 1500);
 }
@@ -32,25 +29,14 @@ std::vector<std::size_t> thinned(std::size_t size, std::size_t most) {
   return kept;
 }
 
-std::string with_band(const std::string& mean, double low, double high, const std::string& band) {
-  return std::isfinite(low) && std::isfinite(high) ? fmt::format("{} ({})", mean, band) : mean;
-}
-
-std::string loss_text(double mean, double low, double high) {
-  return with_band(number(mean, kLossDecimals), low, high, range(low, high, kLossDecimals));
-}
-
-std::string share_text(double mean, double low, double high) {
-  return with_band(percent(mean), low, high, range(100 * low, 100 * high, 1));
-}
-
 /// A chart of one curve per optimizer; nothing where no curve has a point.
 template <class PointsOf>
 std::optional<Chart> of_each(const Comparison& comparison, Chart chart, const PointsOf& points_of) {
   bool any = false;
+  const auto slots = series_slots(names_of(comparison));
   for (std::size_t i = 0; i < comparison.optimizers.size(); ++i) {
     const OptimizerResult& result = comparison.optimizers[i];
-    chart.series.push_back({i, result.name, points_of(result)});
+    chart.series.push_back({slots[i], result.name, points_of(result)});
     any = any || std::any_of(chart.series.back().points.begin(), chart.series.back().points.end(),
                              [](const Point& point) { return std::isfinite(point.y); });
   }
@@ -60,23 +46,21 @@ std::optional<Chart> of_each(const Comparison& comparison, Chart chart, const Po
 
 std::string step_text(Index step) { return "step " + grouped_digits(step); }
 
-std::vector<Point> loss_by_step(const Comparison& comparison, const OptimizerResult& result, Index first) {
-  Band band;
-  std::copy_if(result.validation.begin(), result.validation.end(), std::back_inserter(band),
-               [&](const BandPoint& point) { return point.step >= first; });
+/// A loss is never below 0, whatever the interval says.
+std::vector<Point> loss_by_step(const OptimizerResult& result, Index first) {
   std::vector<Point> points;
-  for (const std::size_t i : thinned(band.size(), points_per_curve(comparison))) {
-    const BandPoint& p = band[i];
-    points.push_back({static_cast<double>(p.step), p.mean, p.low, p.high, step_text(p.step),
+  for (const BandPoint& p : result.validation) {
+    if (p.step < first) continue;
+    const double low = std::isfinite(p.low) ? std::max(0.0, p.low) : kNaN;
+    points.push_back({static_cast<double>(p.step), p.mean, low, p.high, step_text(p.step),
                       loss_text(p.mean, p.low, p.high)});
   }
   return points;
 }
 
-std::vector<Point> share_by_step(const Comparison& comparison, const Band& band) {
+std::vector<Point> share_by_step(const Band& band) {
   std::vector<Point> points;
-  for (const std::size_t i : thinned(band.size(), points_per_curve(comparison))) {
-    const BandPoint& p = band[i];
+  for (const BandPoint& p : band) {
     points.push_back({static_cast<double>(p.step), 100 * p.mean, 100 * std::max(0.0, p.low),
                       100 * std::min(1.0, p.high), step_text(p.step), share_text(p.mean, p.low, p.high)});
     if (!std::isfinite(p.low) || !std::isfinite(p.high)) points.back().low = points.back().high = kNaN;
@@ -123,9 +107,8 @@ TimeUnit time_unit(const Comparison& comparison) {
   return longest < 3 * 3600 ? TimeUnit{"min", 60} : TimeUnit{"h", 3600};
 }
 
-std::vector<Point> loss_by_time(const Comparison& comparison, const OptimizerResult& result, TimeUnit unit,
-                                Index first) {
-  std::vector<Point> points = loss_by_step(comparison, result, first);
+std::vector<Point> loss_by_time(const OptimizerResult& result, TimeUnit unit, Index first) {
+  std::vector<Point> points = loss_by_step(result, first);
   for (Point& point : points) {
     const auto same_step =
         std::find_if(result.validation.begin(), result.validation.end(),
@@ -144,6 +127,45 @@ Index last_third(const Comparison& comparison) {
   }
   return last - last / 3;
 }
+
+/// The points of a sweep that differ from the configuration by the rate alone, by factor.
+std::vector<const SweptRate*> rates_alone(const OptimizerResult& result) {
+  std::vector<const SweptRate*> rates;
+  for (const SweptRate& rate : result.swept)
+    if (rate.others.empty()) rates.push_back(&rate);
+  std::ranges::sort(rates, {}, &SweptRate::factor);
+  return rates;
+}
+
+std::vector<Tick> factor_ticks(const Comparison& comparison) {
+  std::vector<double> factors;
+  for (const OptimizerResult& result : comparison.optimizers)
+    for (const SweptRate* rate : rates_alone(result)) factors.push_back(rate->factor);
+  std::sort(factors.begin(), factors.end());
+  factors.erase(std::unique(factors.begin(), factors.end()), factors.end());
+  std::vector<Tick> ticks;
+  for (const double factor : factors) ticks.push_back({factor, fmt::format("{:g}", factor)});
+  return ticks;
+}
+
+/// Without the marks more than eight times as far above the lowest as the middle one, which the note says.
+std::optional<Chart> without_outliers(std::optional<Chart> chart) {
+  if (!chart) return chart;
+  std::vector<double> values;
+  for (const Series& series : chart->series)
+    for (const Point& point : series.points)
+      if (std::isfinite(point.y) && std::isfinite(point.x)) values.push_back(point.y);
+  if (values.empty()) return std::nullopt;
+  std::sort(values.begin(), values.end());
+  const double highest = values.front() + 8 * (values[values.size() / 2] - values.front());
+  std::size_t left_out = 0;
+  for (Series& series : chart->series)
+    left_out += std::erase_if(series.points, [&](const Point& point) { return point.y > highest; });
+  if (left_out > 0) chart->note = counted(static_cast<Index>(left_out), "mark") + " above the picture";
+  return chart;
+}
+
+}  // namespace
 
 /// Without the curves whose end is more than eight times as far above the lowest as the middle one's: they
 /// would press the others into one line. Nothing where no curve has two points.
@@ -168,41 +190,6 @@ std::optional<Chart> zoomed(std::optional<Chart> chart) {
   return chart;
 }
 
-std::vector<double> factors_tried(const Comparison& comparison) {
-  std::vector<double> factors;
-  for (const OptimizerResult& result : comparison.optimizers) {
-    for (const SweptRate& rate : result.swept) factors.push_back(rate.factor);
-  }
-  std::sort(factors.begin(), factors.end());
-  factors.erase(std::unique(factors.begin(), factors.end()), factors.end());
-  return factors;
-}
-
-/// One curve for each optimizer over the expansions.
-template <class PointOf>
-std::optional<Chart> by_expansion(const std::vector<ExpansionResult>& expansions, Chart chart,
-                                  const PointOf& point_of) {
-  bool any = false;
-  for (const auto& name : curve_names(expansions)) chart.series.push_back({chart.series.size(), name, {}});
-  for (const ExpansionResult& result : expansions) {
-    chart.x.ticks.push_back({result.expansion, number_text(result.expansion)});
-    for (const OptimizerResult& optimizer : result.comparison.optimizers) {
-      const auto point = point_of(result, optimizer);
-      if (!point || !std::isfinite(point->y)) continue;
-      const auto series = std::find_if(chart.series.begin(), chart.series.end(),
-                                       [&](const Series& s) { return s.name == optimizer.name; });
-      series->points.push_back(*point);
-      any = true;
-    }
-  }
-  if (!any) return std::nullopt;
-  return chart;
-}
-
-std::string expansion_text(double expansion) { return "expansion " + number_text(expansion); }
-
-}  // namespace
-
 std::optional<Chart> validation_chart(const Comparison& comparison) {
   return of_each(comparison,
                  {"Validation loss by step",
@@ -210,19 +197,18 @@ std::optional<Chart> validation_chart(const Comparison& comparison) {
                   {.label = "step"},
                   {.label = "nats per token"},
                   {}},
-                 [&](const OptimizerResult& result) { return loss_by_step(comparison, result, 0); });
+                 [&](const OptimizerResult& result) { return loss_by_step(result, 0); });
 }
 
 std::optional<Chart> validation_last_third_chart(const Comparison& comparison) {
   const Index first = last_third(comparison);
-  return zoomed(
-      of_each(comparison,
-              {"Last third of the steps",
-               "Validation loss, mean over seeds; the band is its 95 % interval.",
-               {.label = "step"},
-               {.label = "nats per token"},
-               {}},
-              [&](const OptimizerResult& result) { return loss_by_step(comparison, result, first); }));
+  return zoomed(of_each(comparison,
+                        {"Last third of the steps",
+                         "Validation loss, mean over seeds; the band is its 95 % interval.",
+                         {.label = "step"},
+                         {.label = "nats per token"},
+                         {}},
+                        [&](const OptimizerResult& result) { return loss_by_step(result, first); }));
 }
 
 std::optional<Chart> wall_time_chart(const Comparison& comparison) {
@@ -230,24 +216,23 @@ std::optional<Chart> wall_time_chart(const Comparison& comparison) {
   return of_each(
       comparison,
       {"Validation loss by wall time",
-       "Mean over seeds against the time since a run's start on this machine, evaluation included.",
-       {.label = fmt::format("time since the start, {}", unit.name), .from_zero = true},
+       "Mean over seeds against training time: steps times the median time of a step, without evaluations.",
+       {.label = fmt::format("training time, {}", unit.name), .from_zero = true},
        {.label = "nats per token"},
        {}},
-      [&](const OptimizerResult& result) { return loss_by_time(comparison, result, unit, 0); });
+      [&](const OptimizerResult& result) { return loss_by_time(result, unit, 0); });
 }
 
 std::optional<Chart> wall_time_last_third_chart(const Comparison& comparison) {
   const TimeUnit unit = time_unit(comparison);
   const Index first = last_third(comparison);
-  return zoomed(
-      of_each(comparison,
-              {"Last third of the steps by wall time",
-               "Validation loss, mean over seeds, against the time since a run's start.",
-               {.label = fmt::format("time since the start, {}", unit.name)},
-               {.label = "nats per token"},
-               {}},
-              [&](const OptimizerResult& result) { return loss_by_time(comparison, result, unit, first); }));
+  return zoomed(of_each(comparison,
+                        {"Last third of the steps by wall time",
+                         "Validation loss, mean over seeds, against training time.",
+                         {.label = fmt::format("training time, {}", unit.name)},
+                         {.label = "nats per token"},
+                         {}},
+                        [&](const OptimizerResult& result) { return loss_by_time(result, unit, first); }));
 }
 
 std::optional<Chart> starved_chart(const Comparison& comparison) {
@@ -259,7 +244,7 @@ std::optional<Chart> starved_chart(const Comparison& comparison) {
        {.label = "step"},
        {.label = "% of gate and up rows", .from_zero = true},
        {}},
-      [&](const OptimizerResult& result) { return share_by_step(comparison, result.starved_share); });
+      [&](const OptimizerResult& result) { return share_by_step(result.starved_share); });
 }
 
 std::optional<Chart> dead_chart(const Comparison& comparison) {
@@ -271,7 +256,7 @@ std::optional<Chart> dead_chart(const Comparison& comparison) {
        {.label = "step"},
        {.label = "% of neurons", .from_zero = true},
        {}},
-      [&](const OptimizerResult& result) { return share_by_step(comparison, result.dead_share); });
+      [&](const OptimizerResult& result) { return share_by_step(result.dead_share); });
 }
 
 std::optional<Chart> leverage_gate_up_chart(const Comparison& comparison) {
@@ -292,20 +277,86 @@ std::optional<Chart> sweep_chart(const Comparison& comparison) {
       {.label = "factor on the learning rate (log scale)", .logarithmic = true},
       {.label = "nats per token", .from_zero = true},
       {}};
-  for (const double factor : factors_tried(comparison))
-    chart.x.ticks.push_back({factor, fmt::format("{:g}", factor)});
+  chart.x.ticks = factor_ticks(comparison);
   return of_each(comparison, chart, [](const OptimizerResult& result) {
     std::vector<Point> points;
     const SweptRate* best = best_rate(result);
     if (best == nullptr) return points;
-    for (const SweptRate& rate : result.swept) {
-      points.push_back({rate.factor, rate.validation_loss - best->validation_loss, kNaN, kNaN,
-                        fmt::format("factor {:g}", rate.factor),
-                        fmt::format("{} at lr {:g}", number(rate.validation_loss, kLossDecimals), rate.lr)});
+    for (const SweptRate* rate : rates_alone(result)) {
+      points.push_back(
+          {rate->factor, rate->validation_loss - best->validation_loss, kNaN, kNaN,
+           fmt::format("factor {:g}", rate->factor),
+           fmt::format("{} at lr {:g}", number(rate->validation_loss, kLossDecimals), rate->lr)});
     }
-    std::sort(points.begin(), points.end(), [](const Point& a, const Point& b) { return a.x < b.x; });
     return points;
   });
+}
+
+std::optional<Chart> sweep_starved_chart(const Comparison& comparison) {
+  Chart chart = {"Starved rows by learning rate",
+                 "Share of starved gate and up rows at the last step of every learning rate that was tried.",
+                 {.label = "factor on the learning rate (log scale)", .logarithmic = true},
+                 {.label = "% of gate and up rows", .from_zero = true},
+                 {}};
+  chart.x.ticks = factor_ticks(comparison);
+  return of_each(comparison, chart, [](const OptimizerResult& result) {
+    std::vector<Point> points;
+    for (const SweptRate* rate : rates_alone(result)) {
+      points.push_back({rate->factor, 100 * rate->starved, kNaN, kNaN,
+                        fmt::format("factor {:g}", rate->factor),
+                        fmt::format("{} starved, {} dead", percent(rate->starved), percent(rate->dead))});
+    }
+    return points;
+  });
+}
+
+std::optional<Chart> starvation_cost_chart(const Comparison& comparison) {
+  Chart chart = {
+      "What starvation costs",
+      "Validation loss against the share of starved gate and up rows, both at the last step: a mark for each "
+      "rate of the sweep, and for each seed of the result.",
+      {.label = "% of gate and up rows starved", .from_zero = true},
+      {.label = "validation loss, nats per token"},
+      {}};
+  chart.joined = false;
+  const auto mark = [](double starved, double loss, const std::string& of) {
+    return Point{100 * starved,
+                 loss,
+                 kNaN,
+                 kNaN,
+                 percent(starved) + " starved",
+                 number(loss, kLossDecimals) + " " + of};
+  };
+  return without_outliers(of_each(comparison, chart, [&](const OptimizerResult& result) {
+    std::vector<Point> points;
+    for (const SweptRate& rate : result.swept)
+      points.push_back(mark(rate.starved, rate.validation_loss, fmt::format("at lr {:g}", rate.lr)));
+    for (std::size_t i = 0; i < std::min(result.seeds.size(), result.starved.values.size()); ++i) {
+      points.push_back(mark(result.starved.values[i], result.validation_loss.values[i],
+                            fmt::format("of seed {}", result.seeds[i])));
+    }
+    std::ranges::sort(points, {}, &Point::x);
+    return points;
+  }));
+}
+
+std::vector<NamedChart> charts_of(const Comparison& comparison) {
+  const std::pair<const char*, std::optional<Chart> (*)(const Comparison&)> all[] = {
+      {"validation", validation_chart},
+      {"validation-last-third", validation_last_third_chart},
+      {"starved", starved_chart},
+      {"dead", dead_chart},
+      {"starvation-cost", starvation_cost_chart},
+      {"leverage-gate-up", leverage_gate_up_chart},
+      {"leverage-down", leverage_down_chart},
+      {"wall-time", wall_time_chart},
+      {"wall-time-last-third", wall_time_last_third_chart},
+      {"sweep", sweep_chart},
+      {"sweep-starved", sweep_starved_chart}};
+  std::vector<NamedChart> charts;
+  for (const auto& [name, chart_of] : all)
+    if (auto chart = chart_of(comparison)) charts.push_back({name, std::move(*chart)});
+  return charts;
 }
 
 double heat_top(const Comparison& comparison) {
@@ -345,76 +396,20 @@ std::optional<HeatMap> starved_map(const Comparison& comparison, const Optimizer
   return map;
 }
 
-std::vector<std::string> curve_names(const std::vector<ExpansionResult>& expansions) {
-  std::vector<std::string> names;
-  for (const ExpansionResult& result : expansions) {
-    for (const OptimizerResult& optimizer : result.comparison.optimizers) {
-      if (std::find(names.begin(), names.end(), optimizer.name) == names.end())
-        names.push_back(optimizer.name);
-    }
-  }
-  return names;
-}
-
-std::optional<Chart> gain_chart(const std::vector<ExpansionResult>& expansions) {
-  return zoomed(by_expansion(
-      expansions,
-      {"Difference to the baseline by expansion factor",
-       "Validation loss minus that of the baseline, paired by seed, with its 95 % interval.",
-       {.label = "expansion factor of the MLP (log scale)", .logarithmic = true},
-       {.label = "nats per token"},
-       {},
-       {{0, "baseline"}}},
-      [](const ExpansionResult& result, const OptimizerResult& optimizer) -> std::optional<Point> {
-        const Difference* found = against_baseline(result.comparison, optimizer.name);
-        if (found == nullptr) return std::nullopt;
-        const Estimate& d = found->validation_loss;
-        return Point{result.expansion,
-                     d.mean,
-                     d.low,
-                     d.high,
-                     expansion_text(result.expansion),
-                     with_band(signed_number(d.mean, kLossDecimals), d.low, d.high,
-                               range(d.low, d.high, kLossDecimals))};
-      }));
-}
-
-std::optional<Chart> starved_by_expansion_chart(const std::vector<ExpansionResult>& expansions) {
-  return by_expansion(
-      expansions,
-      {"Starved rows by expansion factor",
-       "Share of starved gate and up rows at the last step, with its 95 % interval.",
-       {.label = "expansion factor of the MLP (log scale)", .logarithmic = true},
-       {.label = "% of gate and up rows", .from_zero = true},
-       {}},
-      [](const ExpansionResult& result, const OptimizerResult& optimizer) -> std::optional<Point> {
-        const Estimate& s = optimizer.starved;
-        return Point{result.expansion,
-                     100 * s.mean,
-                     100 * s.low,
-                     100 * s.high,
-                     expansion_text(result.expansion),
-                     share_text(s.mean, s.low, s.high)};
-      });
-}
-
 const SweptRate* best_rate(const OptimizerResult& result) {
   const SweptRate* best = nullptr;
-  for (const SweptRate& rate : result.swept) {
-    if (std::isfinite(rate.validation_loss) &&
-        (best == nullptr || rate.validation_loss < best->validation_loss))
-      best = &rate;
+  for (const SweptRate* rate : rates_alone(result)) {
+    if (std::isfinite(rate->validation_loss) &&
+        (best == nullptr || rate->validation_loss < best->validation_loss))
+      best = rate;
   }
   return best;
 }
 
 bool best_is_at_edge(const OptimizerResult& result) {
   const SweptRate* best = best_rate(result);
-  if (best == nullptr || result.swept.size() < 2) return false;
-  const auto [lowest, highest] =
-      std::minmax_element(result.swept.begin(), result.swept.end(),
-                          [](const SweptRate& a, const SweptRate& b) { return a.factor < b.factor; });
-  return best->factor == lowest->factor || best->factor == highest->factor;
+  const auto rates = rates_alone(result);
+  return best != nullptr && rates.size() > 1 && (best == rates.front() || best == rates.back());
 }
 
 }  // namespace aurora::compare

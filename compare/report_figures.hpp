@@ -21,6 +21,21 @@ std::optional<Chart> dead_chart(const Comparison& comparison);
 std::optional<Chart> leverage_gate_up_chart(const Comparison& comparison);
 std::optional<Chart> leverage_down_chart(const Comparison& comparison);
 std::optional<Chart> sweep_chart(const Comparison& comparison);
+/// Starved share at the last step by factor on the rate, of the sweep.
+std::optional<Chart> sweep_starved_chart(const Comparison& comparison);
+/// What starvation costs: a mark for each rate of each optimizer, loss against starved share.
+std::optional<Chart> starvation_cost_chart(const Comparison& comparison);
+
+/// All of the above that there are, under names that files can have: "validation", "wall-time".
+struct NamedChart {
+  std::string name;
+  Chart chart;
+};
+std::vector<NamedChart> charts_of(const Comparison& comparison);
+
+/// Without the curves whose end is more than eight times as far above the lowest as the middle one's: they
+/// would press the others into one line. Nothing where no curve has two points.
+std::optional<Chart> zoomed(std::optional<Chart> chart);
 
 /// Upper end of the shading that all heat maps share; 0 without neuron records.
 double heat_top(const Comparison& comparison);
@@ -33,7 +48,8 @@ std::optional<Chart> gain_chart(const std::vector<ExpansionResult>& expansions);
 /// Starved share of the end, against the expansion factor.
 std::optional<Chart> starved_by_expansion_chart(const std::vector<ExpansionResult>& expansions);
 
-/// The best of the rates tried, by validation loss; null without one that finished.
+/// The best of the rates tried with everything else as configured, by validation loss; null without one that
+/// finished.
 const SweptRate* best_rate(const OptimizerResult& result);
 /// Whether a lower or higher rate than the best was not tried.
 bool best_is_at_edge(const OptimizerResult& result);

@@ -44,9 +44,10 @@ std::string figures(const std::vector<std::optional<Chart>>& charts, const std::
 
 std::string legend(const std::vector<std::string>& names) {
   std::string content;
+  const auto slots = series_slots(names);
   for (std::size_t i = 0; i < names.size(); ++i) {
     content += fmt::format("<button type=\"button\" aria-pressed=\"true\" data-switch=\"{}\">{}{}</button>\n",
-                           i, swatch(i), escape(names[i]));
+                           slots[i], swatch(slots[i]), escape(names[i]));
   }
   return "<div class=\"legend\" role=\"group\" aria-label=\"Optimizers shown\">\n" + content + "</div>\n";
 }
@@ -86,16 +87,21 @@ std::string difference_cell(const Difference* difference, bool is_baseline) {
   if (is_baseline) return "<td class=\"quiet\" data-field=\"difference\">baseline</td>";
   if (difference == nullptr) return "<td class=\"quiet\" data-field=\"difference\">–</td>";
   const Estimate& d = difference->validation_loss;
-  const bool interval = std::isfinite(d.low) && std::isfinite(d.high);
-  const Verdict side = interval ? verdict(d) : Verdict::open;
+  const Adjusted& adjusted = difference->adjusted;
+  const auto bounds = [](double low, double high) {
+    return fmt::format("{} to {}", signed_number(low, kLossDecimals), signed_number(high, kLossDecimals));
+  };
+  std::string intervals;
+  if (std::isfinite(d.low)) intervals = "<small>" + bounds(d.low, d.high) + "</small>";
+  // Of one difference both are the same.
+  if (std::isfinite(adjusted.low) && (adjusted.low != d.low || adjusted.high != d.high))
+    intervals += "<small>Holm " + bounds(adjusted.low, adjusted.high) + "</small>";
+  const Verdict side = verdict(*difference);
   return fmt::format("<td class=\"{}\" data-field=\"difference\"><b>{}</b>{}</td>",
                      side == Verdict::lower    ? "lower"
                      : side == Verdict::higher ? "higher"
                                                : "open",
-                     signed_number(d.mean, kLossDecimals),
-                     interval ? fmt::format("<small>{} to {}</small>", signed_number(d.low, kLossDecimals),
-                                            signed_number(d.high, kLossDecimals))
-                              : "");
+                     signed_number(d.mean, kLossDecimals), intervals);
 }
 
 }  // namespace aurora::compare

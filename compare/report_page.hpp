@@ -22,7 +22,7 @@ std::string section(std::string_view id, std::string_view heading, std::string_v
 /// The charts that are there, then the content `beside` them, side by side where the page is wide.
 std::string figures(const std::vector<std::optional<Chart>>& charts, const std::string& beside = {});
 
-/// Switches for the series of all figures.
+/// Switches for the series of all figures, which series_slots() numbers.
 std::string legend(const std::vector<std::string>& names);
 
 /// A piece of line in the colour and dash of a series.
@@ -37,7 +37,8 @@ std::string table(const std::string& content, std::string_view caption);
 /// An entry of a description list; nothing where `value` is empty.
 std::string entry(const std::string& name, const std::string& value);
 
-/// Mean, difference and verdict of a difference as cells of two lines; "baseline" where there is none.
+/// A difference with its interval, Holm's where that is another, and the verdict as colour; "baseline" where
+/// there is none.
 std::string difference_cell(const Difference* difference, bool is_baseline);
 
 }  // namespace aurora::compare

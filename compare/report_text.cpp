@@ -35,6 +35,18 @@ std::string range(double low, double high, int decimals) {
   return number(low, decimals) + " to " + number(high, decimals);
 }
 
+std::string with_band(const std::string& mean, double low, double high, const std::string& band) {
+  return std::isfinite(low) && std::isfinite(high) ? fmt::format("{} ({})", mean, band) : mean;
+}
+
+std::string loss_text(double mean, double low, double high) {
+  return with_band(number(mean, kLossDecimals), low, high, range(low, high, kLossDecimals));
+}
+
+std::string share_text(double mean, double low, double high) {
+  return with_band(percent(mean), low, high, range(100 * low, 100 * high, 1));
+}
+
 std::string typeset(const std::string& text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -62,6 +74,12 @@ std::string grouped_digits(Index value) {
   return digits;
 }
 
+std::vector<std::string> names_of(const Comparison& comparison) {
+  std::vector<std::string> names;
+  for (const OptimizerResult& optimizer : comparison.optimizers) names.push_back(optimizer.name);
+  return names;
+}
+
 const Difference* against_baseline(const Comparison& comparison, const std::string& optimizer) {
   const auto found =
       std::find_if(comparison.differences.begin(), comparison.differences.end(),
@@ -69,9 +87,10 @@ const Difference* against_baseline(const Comparison& comparison, const std::stri
   return found == comparison.differences.end() ? nullptr : &*found;
 }
 
-Verdict verdict(const Estimate& difference) {
-  if (difference.high < 0) return Verdict::lower;
-  return difference.low > 0 ? Verdict::higher : Verdict::open;
+Verdict verdict(const Difference& difference) {
+  if (difference.validation_loss.values.size() < kLeastForAConclusion) return Verdict::open;
+  if (difference.adjusted.high < 0) return Verdict::lower;
+  return difference.adjusted.low > 0 ? Verdict::higher : Verdict::open;
 }
 
 std::string progress(const Comparison& comparison) {
@@ -85,6 +104,16 @@ std::string progress(const Comparison& comparison) {
                                  counted(static_cast<Index>(ended), "run"), running);
   const std::size_t planned = comparison.optimizers.size() * comparison.seeds.size();
   if (planned > ended + running) text += fmt::format(", {} not begun", planned - ended - running);
+  int sweep_ended = 0, sweep_running = 0;
+  for (const OptimizerResult& result : comparison.optimizers) {
+    for (const SweptRate& rate : result.swept) {
+      sweep_ended += rate.finished + rate.diverged;
+      sweep_running += rate.running;
+    }
+  }
+  if (sweep_running > 0)
+    text += fmt::format("; of the sweep {} ended, {} not at the last step yet", counted(sweep_ended, "run"),
+                        sweep_running);
   return text + ".";
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "comparison.hpp"
 
@@ -17,6 +18,14 @@ std::string grouped_digits(Index value);                        // "1,115,394"
 /// Plain text with true minus signs, and with percent signs that stay beside their numbers.
 std::string typeset(const std::string& text);
 
+/// A mean with its interval in brackets, where there is one.
+std::string with_band(const std::string& mean, double low, double high, const std::string& band);
+std::string loss_text(double mean, double low, double high);
+std::string share_text(double mean, double low, double high);
+
+/// Of the optimizers, in their order.
+std::vector<std::string> names_of(const Comparison& comparison);
+
 /// Decimals that losses are shown with.
 inline constexpr int kLossDecimals = 4;
 
@@ -25,8 +34,9 @@ const Difference* against_baseline(const Comparison& comparison, const std::stri
 
 enum class Verdict { lower, higher, open };
 
-/// Whether the interval of a difference lies on one side of zero.
-Verdict verdict(const Estimate& difference);
+/// Whether Holm's interval of a difference lies on one side of zero; open with too few seeds for a
+/// conclusion.
+Verdict verdict(const Difference& difference);
 
 /// How far an unfinished comparison has come; empty for a complete one.
 std::string progress(const Comparison& comparison);

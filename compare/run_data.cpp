@@ -1,7 +1,7 @@
 #include "run_data.hpp"
 
+#include <algorithm>
 #include <limits>
-#include <map>
 #include <stdexcept>
 
 #include "run_log.hpp"
@@ -39,20 +39,31 @@ std::vector<double> mean_of(const std::vector<double>& a, const std::vector<doub
   return mean;
 }
 
+std::vector<Index> indices(const Json& list) {
+  std::vector<Index> values;
+  if (!list.is_array()) return values;
+  for (const Json& value : list)
+    if (whole(value) >= 0) values.push_back(whole(value));
+  return values;
+}
+
 LayerRecord layer_record(const Json& record) {
   const Json &gate = member(record, "gate"), &up = member(record, "up");
   const auto starved = [](const Json& matrix) { return number(member(member(matrix, "starved"), "0.1")); };
-  return {.dead = number(member(member(record, "dead"), "0.1")),
+  const bool listed = member(gate, "starved_neurons").is_array();
+  return {.neurons = listed ? whole(member(record, "neurons")) : -1,
+          .dead = number(member(member(record, "dead"), "0.1")),
           .starved = (starved(gate) + starved(up)) / 2,
           .leverage_gate_up = mean_of(numbers(member(gate, "leverage")), numbers(member(up, "leverage"))),
-          .leverage_down = numbers(member(member(record, "down"), "leverage"))};
+          .leverage_down = numbers(member(member(record, "down"), "leverage")),
+          .starved_gate = indices(member(gate, "starved_neurons")),
+          .starved_up = indices(member(up, "starved_neurons")),
+          .dead_neurons = indices(member(record, "dead_neurons"))};
 }
 
 }  // namespace
 
-double swept_lr(const trainer::TrainConfig& config) {
-  return lr_of(config.rule());
-}
+double swept_lr(const trainer::TrainConfig& config) { return lr_of(config.rule()); }
 
 std::string text_of(std::string_view sha256, Index training_bytes, Index validation_bytes) {
   return "sha256 " + std::string(sha256) + " of " + std::to_string(training_bytes) + " + " +
@@ -83,32 +94,27 @@ RunData read_run(const std::filesystem::path& folder) {
   }
 
   run.result = trainer::summarize(contents.records);
-  std::map<Index, double> seconds_of_step;
-  std::vector<double> step_ms, optimizer_ms;
+  std::vector<double> step_ms, optimizer_ms, product_ms;
   for (const Json& record : contents.records) {
     const std::string kind = record["kind"];
     const Index step = whole(member(record, "step"));
     if (kind == "header" && run.header.empty()) {
       run.header = record;
     } else if (kind == "train") {
-      seconds_of_step[step] = number(member(record, "seconds"));
       step_ms.push_back(number(member(record, "step_ms")));
       optimizer_ms.push_back(number(member(record, "optimizer_ms")));
     } else if (kind == "eval") {
-      run.validation.push_back({step, number(member(record, "seconds")), number(member(record, "loss"))});
+      run.validation.push_back({step, number(member(record, "loss"))});
+      run.eval_tokens = std::max<Index>(whole(member(record, "tokens")), 0);
+      if (const double ms = number(member(record, "product_ms")); ms > 0) product_ms.push_back(ms);
     } else if (kind == "neurons") {
-      if (run.neurons.empty() || run.neurons.back().step != step) {
-        const auto found = seconds_of_step.find(step);
-        run.neurons.push_back({step, found == seconds_of_step.end() ? kNotDefined : found->second, {}});
-      }
+      if (run.neurons.empty() || run.neurons.back().step != step) run.neurons.push_back({step, {}});
       run.neurons.back().layers.push_back(layer_record(record));
     }
   }
-  const auto is_nan = [](double value) { return value != value; };
-  std::erase_if(step_ms, is_nan);
-  std::erase_if(optimizer_ms, is_nan);
   run.step_ms = median(std::move(step_ms));
   run.optimizer_ms = median(std::move(optimizer_ms));
+  run.product_ms = product_ms.size() < kLeastProducts ? kNotDefined : median(std::move(product_ms));
   if (!contents.records.empty()) {
     const std::string last = contents.records.back()["kind"];
     if (last == "summary") run.state = RunState::finished;

@@ -19,18 +19,18 @@ enum class RunState : std::uint8_t { waiting, running, finished, diverged };
 /// A value at a step.
 struct LoggedValue {
   Index step;
-  double seconds;  // since the run's start
   double value;
 };
 
 /// The neuron record of one layer, in parts.
 struct LayerRecord {
-  double dead, starved;                                 // at 0.1; starved of gate and up together
-  std::vector<double> leverage_gate_up, leverage_down;  // quantiles; of gate and up the mean
+  Index neurons;                                              // -1 where they are not listed by number
+  double dead, starved;                                       // at 0.1; starved of gate and up together
+  std::vector<double> leverage_gate_up, leverage_down;        // quantiles; of gate and up the mean
+  std::vector<Index> starved_gate, starved_up, dead_neurons;  // by number, at 0.1
 };
 struct NeuronSnapshot {
   Index step;
-  double seconds;
   std::vector<LayerRecord> layers;
 };
 
@@ -42,10 +42,15 @@ struct RunData {
   RunState state = RunState::running;
   trainer::RunResult result;     // of the records so far; `step` is the last one taken
   double step_ms, optimizer_ms;  // medians over the steps; NaN for none
+  double product_ms;             // median of the machine's fixed product; NaN with fewer than kLeastProducts
+  Index eval_tokens = 0;         // of an evaluation; 0 where that is not known
   std::vector<LoggedValue> validation;
   std::vector<NeuronSnapshot> neurons;
   std::vector<std::string> warnings;  // a cut-off last line, lines that are no record
 };
+
+/// So many products say how fast the machine was.
+inline constexpr std::size_t kLeastProducts = 4;
 
 /// The learning rate that a sweep multiplies: adamw.lr for adamw, else optim.lr.
 double swept_lr(const trainer::TrainConfig& config);

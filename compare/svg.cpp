@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "aurora/rules.hpp"
 #include "text_data.hpp"
 
 namespace aurora::compare {
@@ -20,6 +21,20 @@ constexpr double kLargestDrawn = 1e100;
 
 bool is_drawn(double value, const Axis& axis) {
   return std::abs(value) <= kLargestDrawn && (!axis.logarithmic || value >= 1 / kLargestDrawn);
+}
+
+/// Keeps a page small whatever it is made of.
+std::size_t most_points(const Chart& chart) {
+  return std::clamp<std::size_t>(1600 / std::max<std::size_t>(1, chart.series.size()), 20, 160);
+}
+
+/// Every k-th point, counted from the last, so that at most `most` are left.
+std::vector<Point> thinned(const std::vector<Point>& points, std::size_t most) {
+  const std::size_t every = std::max<std::size_t>(1, (points.size() + most - 1) / most);
+  std::vector<Point> kept;
+  for (std::size_t i = points.empty() ? 0 : (points.size() - 1) % every; i < points.size(); i += every)
+    kept.push_back(points[i]);
+  return kept;
 }
 
 /// From values to pixels.
@@ -114,8 +129,10 @@ std::string json_text(std::string_view text) {
 std::string curve(const Series& series, const Chart& chart, const Scale& x, const Scale& y) {
   std::string path, band_up, band_down, data, marks;
   bool pen_down = false;
-  const bool marked = series.points.size() <= 16;
-  for (const Point& point : series.points) {
+  const std::vector<Point> points = thinned(series.points, most_points(chart));
+  const bool marked = !chart.joined || points.size() <= 16;
+  const auto band_y = [&](double value) { return px(std::clamp(y(value), kTop, kHeight - kBottom)); };
+  for (const Point& point : points) {
     if (!drawn(point, chart)) {
       pen_down = false;
       continue;
@@ -124,8 +141,8 @@ std::string curve(const Series& series, const Chart& chart, const Scale& x, cons
     path += fmt::format("{}{} {}", pen_down ? "L" : "M", at, to);
     pen_down = true;
     if (is_drawn(point.low, chart.y) && is_drawn(point.high, chart.y)) {
-      band_up += fmt::format("{}{} {}", band_up.empty() ? "M" : "L", at, px(y(point.high)));
-      band_down.insert(0, fmt::format("L{} {}", at, px(y(point.low))));
+      band_up += fmt::format("{}{} {}", band_up.empty() ? "M" : "L", at, band_y(point.high));
+      band_down.insert(0, fmt::format("L{} {}", at, band_y(point.low)));
     }
     if (marked) marks += fmt::format("<circle cx=\"{}\" cy=\"{}\" r=\"2.6\"/>", at, to);
     data += fmt::format("{}[{},{},{},{}]", data.empty() ? "" : ",", at, to, json_text(point.at),
@@ -136,8 +153,8 @@ std::string curve(const Series& series, const Chart& chart, const Scale& x, cons
       fmt::format("<g class=\"series c{}\" data-series=\"{}\" data-name=\"{}\" data-points=\"{}\">",
                   series.index % kColors, series.index, escape(series.name), escape("[" + data + "]"));
   if (!band_up.empty()) out += fmt::format("<path class=\"band\" d=\"{}{}Z\"/>", band_up, band_down);
-  out += fmt::format("<path class=\"line\" d=\"{}\"{}/>{}</g>\n", path, dash(series.index), marks);
-  return out;
+  if (chart.joined) out += fmt::format("<path class=\"line\" d=\"{}\"{}/>", path, dash(series.index));
+  return out + marks + "</g>\n";
 }
 
 /// The last point of every curve in words, so that the picture can be done without.
@@ -209,20 +226,41 @@ std::vector<double> decade_ticks(double low, double high, int count) {
   return result;
 }
 
+std::vector<std::size_t> series_slots(const std::vector<std::string>& names) {
+  const std::vector<std::string> rules = rule_names();
+  std::vector<std::string> others;
+  for (const std::string& name : names)
+    if (std::ranges::find(rules, name) == rules.end()) others.push_back(name);
+  std::ranges::sort(others);
+  std::vector<std::size_t> slots;
+  for (const std::string& name : names) {
+    const auto known = std::ranges::find(rules, name);
+    slots.push_back(static_cast<std::size_t>(known - rules.begin()));
+    if (known == rules.end())
+      slots.back() += static_cast<std::size_t>(std::ranges::find(others, name) - others.begin());
+  }
+  return slots;
+}
+
 std::string_view dash(std::size_t index) {
   if (index < kColors) return "";
   return index < 2 * kColors ? " stroke-dasharray=\"7 4\"" : " stroke-dasharray=\"2 3\"";
 }
 
 std::string line_chart(const Chart& chart) {
-  Range x_range, y_range;
+  Range x_range, y_range, bands;
   for (const Series& series : chart.series) {
     for (const Point& point : series.points) {
       if (!drawn(point, chart)) continue;
       x_range.add(point.x, chart.x);
-      for (const double value : {point.y, point.low, point.high}) y_range.add(value, chart.y);
+      y_range.add(point.y, chart.y);
+      for (const double value : {point.low, point.high}) bands.add(value, chart.y);
     }
   }
+  // The interval of two seeds can be wider than everything else: it may take as much room as the curves do.
+  const double room = std::max(y_range.high - y_range.low, 1e-9);
+  y_range.low = std::min(y_range.low, std::max(bands.low, y_range.low - room));
+  y_range.high = std::max(y_range.high, std::min(bands.high, y_range.high + room));
   for (const Tick& reference : chart.references) y_range.add(reference.at, chart.y);
   x_range = x_range.padded(chart.x, chart.x.logarithmic ? 0.06 : 0.02);
   y_range = y_range.padded(chart.y, 0.05);

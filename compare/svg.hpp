@@ -53,9 +53,16 @@ struct Chart {
   std::vector<Series> series;
   std::vector<Tick> references = {};  // horizontal lines
   std::string note = {};              // below the title
+  bool joined = true;                 // false: marks alone
 };
 
-/// Curves with bands as one <svg>; points that are not finite interrupt a curve.
+/// The places in the colours and dashes of Series::index for these names: each of the library's optimizers
+/// has its own wherever it stands, other names follow in alphabetical order, so that a name keeps its colour
+/// when others come or the order changes.
+std::vector<std::size_t> series_slots(const std::vector<std::string>& names);
+
+/// Curves with bands as one <svg>; points that are not finite interrupt a curve. Of a long curve every k-th
+/// point is drawn, and the last. Bands end where the picture of the curves does.
 std::string line_chart(const Chart& chart);
 
 /// A matrix of shares, one row a layer (layer 0 at the bottom), shaded from 0 to `top`.

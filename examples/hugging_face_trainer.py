@@ -4,7 +4,11 @@ The Trainer makes AdamW itself unless it is given an optimizer and a scheduler.
 """
 
 import argparse
+import os
 import tempfile
+
+if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait sleep soon, so a busy machine costs little
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments, get_cosine_schedule_with_warmup

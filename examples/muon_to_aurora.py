@@ -1,5 +1,10 @@
 """From torch.optim.Muon to Aurora: the two lines that change are marked."""
 
+import os
+
+if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait sleep soon, so a busy machine costs little
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 import torch
 from torch import nn
 from torch.nn import functional

@@ -4,7 +4,11 @@
 """
 
 import argparse
+import os
 import pathlib
+
+if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait sleep soon, so a busy machine costs little
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 from torch import nn

@@ -210,7 +210,10 @@ void for_each_field(Config& c, const Visit& visit) {
         "of weights and data order");
   visit("train.threads", c.threads, Integers{0, 1024}, "CPU threads; 0: all cores");
   visit("train.eval_every", c.eval_every, kEvery, "steps from evaluation to evaluation");
-  visit("train.diagnose_every", c.diagnose_every, kEvery, "steps from neuron record to neuron record");
+  visit("train.eval_tokens", c.eval_tokens, Integers{0, Index{1} << 40},
+        "tokens of an evaluation at most; 0: all of the validation text up to 2^27");
+  visit("train.diagnose_every", c.diagnose_every, Integers{0, 1'000'000'000},
+        "steps from neuron record to neuron record; 0: a tenth of train.steps");
   visit("train.save_every", c.save_every, kEvery, "steps from checkpoint to checkpoint");
   visit("train.save_momentum", c.save_momentum, Integers{0, 1'000'000'000},
         "steps from file to file of the matrices' momentum; 0: none");
@@ -316,6 +319,10 @@ std::string toml_value(const std::string& text) {
 
 Index ModelConfig::neurons() const {
   return static_cast<Index>(std::llround(expansion * static_cast<double>(width)));
+}
+
+Index diagnose_interval(const TrainConfig& config) {
+  return config.diagnose_every > 0 ? config.diagnose_every : (config.steps + 9) / 10;
 }
 
 std::vector<std::string> preset_names() {

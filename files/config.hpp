@@ -42,7 +42,8 @@ struct TrainConfig {
   std::uint64_t seed = 0;
   int threads = 0;  // 0: as many as torch takes
   Index eval_every = 50;
-  Index diagnose_every = 50;
+  Index eval_tokens = 32768;  // of each evaluation at most; 0: all
+  Index diagnose_every = 0;   // 0: ten records over the run
   Index save_every = 500;
   Index save_momentum = 0;    // steps from momentum file to momentum file; 0: none
   Index keep = 0;             // newest checkpoints kept; 0: all
@@ -52,6 +53,10 @@ struct TrainConfig {
   Rule rule() const { return optim ? *optim : Rule(adamw); }
   bool operator==(const TrainConfig&) const = default;
 };
+
+/// Steps from neuron record to neuron record: train.diagnose_every, or for 0 a tenth of the steps, rounded
+/// up.
+Index diagnose_interval(const TrainConfig& config);
 
 /// Paths that mean the same from every folder, so that a run can be resumed from any; "-" and "" stay.
 std::vector<std::string> absolute_paths(std::vector<std::string> paths);

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "atomic_file.hpp"
+#include "aurora/diagnostics.hpp"
 #include "event_file.hpp"
 #include "json_text.hpp"
 #include "text_file.hpp"
@@ -96,6 +97,13 @@ bool is_kept(const Json& record, std::int64_t last_step, const std::vector<std::
   return !has_whole(record, "step", last_step) || std::ranges::find(due, kind) == due.end();
 }
 
+/// "min", "q0.01", "median", "max".
+std::string quantile_name(double quantile) {
+  if (quantile == 0) return "min";
+  if (quantile == 0.5) return "median";
+  return quantile == 1 ? "max" : "q" + Json(quantile).dump();
+}
+
 double seconds_since_1970(const std::string& started) {
   std::tm time{};
   if (::strptime(started.c_str(), "%Y-%m-%dT%H:%M:%SZ", &time) == nullptr) return 0;
@@ -133,8 +141,16 @@ struct RunLog::Impl {
 
   void add_scalars(const Json& value, const std::string& tag, std::int64_t step) {
     if (value.is_number()) events->scalar(tag, step, started + seconds, value.get<float>());
-    if (!value.is_structured()) return;
+    if (value.is_array()) return add_quantiles(value, tag, step);
+    if (!value.is_object()) return;
     for (const auto& [key, element] : value.items()) add_scalars(element, tag + "/" + key, step);
+  }
+
+  /// A list is one of quantiles, or else of neurons, which are no curve.
+  void add_quantiles(const Json& list, const std::string& tag, std::int64_t step) {
+    if (!tag.ends_with("/leverage") || list.size() != kLeverageQuantiles.size()) return;
+    for (std::size_t i = 0; i < list.size(); ++i)
+      add_scalars(list[i], tag + "/" + quantile_name(kLeverageQuantiles[i]), step);
   }
 
   void add_events(const Json& record) {

@@ -13,8 +13,10 @@ namespace aurora::trainer {
 /// FOLDER/log.jsonl, the source of truth of a run, and the TensorBoard events derived from it. Every record
 /// is one JSON object on a line with a "kind", handed to the system at once. NaN and Inf are written as null.
 /// Events: each number of a record under the tag "kind/path", a neuron record's under
-/// "neurons/layer<k>/path"; the header has none. Their wall time is "started" of the header plus "seconds",
-/// so they follow from the log alone. Errors: std::runtime_error naming the file (and line).
+/// "neurons/layer<k>/path", with the quantiles of leverage as "leverage/min", "q0.01", "q0.1", "median",
+/// "q0.9", "q0.99", "max"; the header and lists of neurons have none. Their wall time is "started" of the
+/// header plus "seconds", so they follow from the log alone. Errors: std::runtime_error naming the file (and
+/// line).
 class RunLog {
  public:
   /// Opens the log for appending. With resume_step, it is first cut back to the header and the records of

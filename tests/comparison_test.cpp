@@ -2,53 +2,29 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 
-#include "design.hpp"
-#include "support/temporary_folder.hpp"
-#include "support/written_run.hpp"
+#include "support/written_comparison.hpp"
 
 namespace aurora::compare {
 namespace {
 
 namespace fs = std::filesystem;
-using test::content_of;
-using test::error_of;
-using test::TemporaryFolder;
-using test::write_run;
-using test::WrittenRun;
+using aurora::test::content_of;
+using aurora::test::error_of;
+using aurora::test::TemporaryFolder;
+using aurora::test::write_run;
+using test::of;
+using test::write_result;
+using test::write_three_seeds;
 using testing::AllOf;
 using testing::Contains;
 using testing::DoubleEq;
-using testing::DoubleNear;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
-
-/// Writes DIR/runs/<variant>/seed-<k>.
-void write_result(const fs::path& folder, const WrittenRun& run) {
-  write_run(result_folder(folder, run.variant, run.seed), run);
-}
-
-/// Muon and Aurora over three seeds; Aurora's losses are less by 0.10, 0.20 and 0.30.
-void write_three_seeds(const fs::path& folder) {
-  for (std::uint64_t seed = 0; seed < 3; ++seed) {
-    const double loss = 1.5 + 0.01 * static_cast<double>(seed);
-    write_result(folder, {.variant = "muon", .seed = seed, .loss = loss});
-    write_result(folder, {.variant = "aurora",
-                          .seed = seed,
-                          .loss = loss - 0.1 * static_cast<double>(seed + 1),
-                          .dead = 0,
-                          .starved = 0.1});
-  }
-}
-
-const OptimizerResult& of(const Comparison& comparison, const std::string& name) {
-  for (const OptimizerResult& result : comparison.optimizers)
-    if (result.name == name) return result;
-  throw std::runtime_error("no " + name);
-}
 
 TEST(Comparison, ResultsAreMeansOverSeeds) {
   const TemporaryFolder folder;
@@ -69,7 +45,8 @@ TEST(Comparison, ResultsAreMeansOverSeeds) {
   EXPECT_NEAR(muon.starved.mean, 0.5 * 0.75, 1e-12);
   EXPECT_NEAR(muon.step_ms, 105.5, 1e-12);
   EXPECT_NEAR(muon.optimizer_ms, 10, 1e-12);
-  EXPECT_NEAR(muon.optimizer_share, 100.0 / 1055, 1e-12);
+  EXPECT_NEAR(muon.optimizer_share, 10 / 105.5, 1e-12);
+  EXPECT_NEAR(muon.tokens_per_second, 1000 * 2048 / 105.5, 1e-9);
   EXPECT_EQ(muon.lr, 0.02);
 }
 
@@ -100,42 +77,6 @@ TEST(Comparison, ADifferenceTakesOnlySeedsThatBothFinished) {
   EXPECT_NEAR(comparison.differences.front().validation_loss.mean, -0.2, 1e-12);
   EXPECT_FALSE(comparison.complete);
   EXPECT_THAT(comparison.warnings, Contains(HasSubstr("1 of 6 runs are missing or not finished")));
-}
-
-TEST(Comparison, BandsRunOverAllSeedsAsFarAsTheyCame) {
-  const TemporaryFolder folder;
-  write_three_seeds(folder.path());
-  write_result(folder.path(), {.variant = "muon", .seed = 2, .loss = 1.52, .steps_taken = 7});
-  const Comparison comparison = read_comparison(folder.path());
-  const OptimizerResult& muon = of(comparison, "muon");
-  ASSERT_EQ(muon.validation.size(), 2U);
-  EXPECT_EQ(muon.validation[0].step, 5);
-  EXPECT_NEAR(muon.validation[0].mean, 2 * 1.51, 1e-12);
-  EXPECT_NEAR(muon.validation[0].seconds, 2.5, 1e-12);
-  EXPECT_NEAR(muon.validation[1].mean, 1.505, 1e-12);
-  EXPECT_LT(muon.validation[1].low, 1.5);
-  ASSERT_EQ(muon.dead_share.size(), 2U);
-  EXPECT_NEAR(muon.dead_share[0].mean, 0.25 * 0.75 / 2, 1e-12);
-  EXPECT_NEAR(muon.dead_share[1].seconds, 5, 1e-12);
-  EXPECT_NEAR(muon.starved_share[1].mean, 0.5 * 0.75, 1e-12);
-}
-
-TEST(Comparison, LayersAndLeverageAreThoseOfTheRecords) {
-  const TemporaryFolder folder;
-  write_three_seeds(folder.path());
-  const Comparison comparison = read_comparison(folder.path());
-  const OptimizerResult& muon = of(comparison, "muon");
-  EXPECT_THAT(muon.neuron_steps, ElementsAre(5, 10));
-  EXPECT_THAT(muon.starved_by_layer,
-              ElementsAre(ElementsAre(DoubleNear(0.25, 1e-12), DoubleNear(0.5, 1e-12)),
-                          ElementsAre(DoubleNear(0.125, 1e-12), DoubleNear(0.25, 1e-12))));
-  EXPECT_THAT(muon.dead_by_layer[1], ElementsAre(DoubleNear(0.0625, 1e-12), DoubleNear(0.125, 1e-12)));
-  // The mean of gate, once, and up, three times the quantiles.
-  EXPECT_THAT(
-      muon.leverage_gate_up,
-      ElementsAre(DoubleNear(0.2, 1e-12), DoubleNear(0.4, 1e-12), DoubleNear(1, 1e-12), DoubleNear(2, 1e-12),
-                  DoubleNear(4, 1e-12), DoubleNear(6, 1e-12), DoubleNear(8, 1e-12)));
-  EXPECT_NEAR(muon.leverage_down[3], 5, 1e-12);
 }
 
 TEST(Comparison, ADivergedRunIsAResultAndNotAMean) {
@@ -194,40 +135,6 @@ TEST(Comparison, NumbersOfAnotherKindAreNotDefined) {
   EXPECT_NEAR(of(read_comparison(folder.path()), "muon").step_ms, (105.5 + 106 + 105.5) / 3, 1e-12);
 }
 
-TEST(Comparison, RunsWithoutNeuronRecordsAreReported) {
-  const TemporaryFolder folder;
-  write_result(folder.path(), {.variant = "muon", .neurons = false});
-  write_result(folder.path(), {.variant = "aurora"});
-  const Comparison comparison = read_comparison(folder.path());
-  EXPECT_THAT(comparison.warnings, Contains(HasSubstr("muon has no neuron records")));
-  EXPECT_THAT(comparison.warnings, Not(Contains(HasSubstr("aurora has no neuron records"))));
-  EXPECT_TRUE(std::isnan(of(comparison, "muon").dead.mean));
-  EXPECT_TRUE(summary(comparison)["optimizers"]["muon"]["dead"]["mean"].is_null());
-}
-
-TEST(Comparison, OtherWeightsOrAnotherOrderAreReported) {
-  const TemporaryFolder folder;
-  write_three_seeds(folder.path());
-  EXPECT_THAT(read_comparison(folder.path()).initial_weights_sha256, ElementsAre("w", "w", "w"));
-  write_result(folder.path(), {.variant = "aurora", .seed = 1, .weights_hash = "other"});
-  write_result(folder.path(), {.variant = "aurora", .seed = 2, .order_hash = "other"});
-  const Comparison comparison = read_comparison(folder.path());
-  EXPECT_THAT(comparison.initial_weights_sha256, ElementsAre("w", "", "w"));
-  EXPECT_THAT(comparison.data_order_sha256, ElementsAre("o", "o", ""));
-  EXPECT_THAT(comparison.warnings, Contains(HasSubstr("seed 1: the initial weights differ")));
-  EXPECT_THAT(comparison.warnings, Contains(HasSubstr("seed 2: the order of the data differ")));
-}
-
-TEST(Comparison, OtherTextIsReported) {
-  const TemporaryFolder folder;
-  write_three_seeds(folder.path());
-  EXPECT_THAT(read_comparison(folder.path()).warnings, Not(Contains(HasSubstr("text differs"))));
-  write_result(folder.path(), {.variant = "aurora", .seed = 1, .text_hash = "other"});
-  EXPECT_THAT(read_comparison(folder.path()).warnings,
-              Contains(AllOf(HasSubstr("the text differs between "), HasSubstr("aurora/seed-1"),
-                             HasSubstr("not comparable"))));
-}
-
 TEST(Comparison, ALinkToItselfBelowTheFolderIsPassedOver) {
   const TemporaryFolder folder;
   write_run(folder / "some/run", {});
@@ -252,60 +159,6 @@ TEST(Comparison, LossesNearTheEndOfDoubleGiveAPageWithoutNaN) {
     EXPECT_THAT(page.substr(page.find("<body")), Not(HasSubstr(word)));
 }
 
-TEST(Comparison, SettingsThatDifferAreNamedWithBothValues) {
-  const TemporaryFolder folder;
-  write_three_seeds(folder.path());
-  auto config = test::config_of({.variant = "aurora", .seed = 0});
-  config.batch = 8;
-  const auto file = result_folder(folder.path(), "aurora", 0) / "config.toml";
-  std::ofstream(file) << trainer::to_toml(config);
-  const Comparison comparison = read_comparison(folder.path());
-  ASSERT_EQ(comparison.warnings.size(), 1U) << comparison.warnings.back();
-  EXPECT_THAT(comparison.warnings[0],
-              AllOf(HasSubstr("train.batch"), HasSubstr("16"), HasSubstr("8"), HasSubstr("aurora")));
-}
-
-TEST(Comparison, AnotherLearningRateWithinAnOptimizerIsReported) {
-  const TemporaryFolder folder;
-  write_three_seeds(folder.path());
-  write_result(folder.path(), {.variant = "aurora", .seed = 1, .lr_factor = 2});
-  EXPECT_THAT(read_comparison(folder.path()).warnings,
-              ElementsAre(AllOf(HasSubstr("optim.lr"), HasSubstr("0.02"), HasSubstr("0.04"))));
-}
-
-TEST(Comparison, TheSweepIsReadAndItsEdgeReported) {
-  const TemporaryFolder folder;
-  write_result(folder.path(), {.variant = "muon"});
-  write_result(folder.path(), {.variant = "aurora", .lr_factor = 2});
-  for (const double factor : {0.5, 1.0, 2.0}) {
-    for (const char* name : {"muon", "aurora"}) {
-      const bool lost = name == std::string("muon") && factor == 2;
-      write_run(sweep_folder(folder.path(), name, factor, kFirstSweepSeed), {.variant = name,
-                                                                             .seed = kFirstSweepSeed,
-                                                                             .loss = 2 - 0.1 * factor,
-                                                                             .lr_factor = factor,
-                                                                             .diverged_at = lost ? 7 : 0});
-    }
-  }
-  const Comparison comparison = read_comparison(folder.path());
-  const auto& swept = of(comparison, "aurora").swept;
-  ASSERT_EQ(swept.size(), 3U);
-  EXPECT_EQ(swept[0].factor, 0.5);
-  EXPECT_EQ(swept[0].lr, 0.01);
-  EXPECT_NEAR(swept[2].validation_loss, 1.8, 1e-12);
-  EXPECT_TRUE(std::isnan(of(comparison, "muon").swept[2].validation_loss));
-  EXPECT_THAT(comparison.warnings, Contains(AllOf(HasSubstr("aurora"), HasSubstr("edge"))));
-  EXPECT_THAT(comparison.warnings, Not(Contains(AllOf(HasSubstr("muon:"), HasSubstr("edge")))));
-  EXPECT_TRUE(summary(comparison)["optimizers"]["muon"]["swept"][2]["val_loss"].is_null());
-}
-
-TEST(Comparison, ASweepOfOneRateHasNoEdge) {
-  const TemporaryFolder folder;
-  write_result(folder.path(), {.variant = "muon"});
-  write_run(sweep_folder(folder.path(), "muon", 1, kFirstSweepSeed), {.seed = kFirstSweepSeed});
-  EXPECT_THAT(read_comparison(folder.path()).warnings, Not(Contains(HasSubstr("edge"))));
-}
-
 TEST(Comparison, RunsThatAllStillRunShowTheirTimes) {
   const TemporaryFolder folder;
   write_result(folder.path(), {.variant = "muon", .steps_taken = 7});
@@ -323,6 +176,50 @@ TEST(Comparison, OneSeedHasNoIntervalAndNoConclusion) {
   EXPECT_NEAR(object["differences"][0]["val_loss"]["mean"].get<double>(), -0.1, 1e-12);
   EXPECT_THAT(answer(comparison), AllOf(HasSubstr("nothing can be concluded"), HasSubstr("aurora")));
   EXPECT_THAT(comparison.warnings, Contains(HasSubstr("nothing can be concluded")));
+}
+
+TEST(Comparison, TwoSeedsDrawNoConclusion) {
+  const TemporaryFolder folder;
+  for (std::uint64_t seed = 0; seed < 2; ++seed) {
+    write_result(folder.path(), {.variant = "muon", .seed = seed, .loss = 1.5});
+    write_result(folder.path(), {.variant = "aurora", .seed = seed, .loss = 1.3});
+  }
+  const Comparison comparison = read_comparison(folder.path());
+  EXPECT_THAT(answer(comparison),
+              HasSubstr("With two seeds nothing can be concluded: aurora has the lowest"));
+  EXPECT_THAT(comparison.warnings, Contains(HasSubstr("one degree of freedom")));
+}
+
+TEST(Comparison, TheAnswersIntervalHasTheSignOfItsWords) {
+  const TemporaryFolder folder;
+  for (std::uint64_t seed = 0; seed < 3; ++seed) {
+    const double wobble = 0.01 * static_cast<double>(seed);
+    write_result(folder.path(), {.variant = "muon", .seed = seed, .loss = 1.5 + wobble * wobble});
+    write_result(folder.path(), {.variant = "aurora", .seed = seed, .loss = 1.3 + wobble});
+  }
+  // Differences -0.2, -0.1901, -0.1804.
+  EXPECT_THAT(answer(read_comparison(folder.path())),
+              HasSubstr("0.1902 below muon (95 % interval 0.1658 to 0.2145)"));
+}
+
+TEST(Comparison, TheMoreOptimizersTheWiderTheIntervals) {
+  const TemporaryFolder folder;
+  write_three_seeds(folder.path());
+  const auto interval = [&] {
+    const Comparison comparison = read_comparison(folder.path());
+    return *std::ranges::find(comparison.differences, "aurora", &Difference::a);
+  };
+  const Difference alone = interval();
+  EXPECT_DOUBLE_EQ(alone.adjusted.low, alone.validation_loss.low);
+  for (std::uint64_t seed = 0; seed < 3; ++seed)
+    write_result(folder.path(),
+                 {.variant = "normuon", .seed = seed, .loss = 1.5 + 0.1 * static_cast<double>(seed)});
+  const Difference beside = interval();
+  EXPECT_DOUBLE_EQ(beside.validation_loss.low, alone.validation_loss.low);
+  EXPECT_LT(beside.adjusted.low, alone.adjusted.low);
+  EXPECT_GT(beside.adjusted.high, alone.adjusted.high);
+  const auto object = summary(read_comparison(folder.path()));
+  EXPECT_EQ(object["differences"][0]["holm"]["ci95"][0], beside.adjusted.low);
 }
 
 TEST(Comparison, TheAnswerNamesTheBestAndWhetherTheIntervalHoldsZero) {

@@ -35,16 +35,31 @@ std::string value_of(const TrainConfig& config, std::string_view key) {
   return "no " + std::string(key);
 }
 
+TEST(Config, NeuronRecordsComeTenTimesInARunUnlessAnIntervalIsSet) {
+  TrainConfig config;
+  for (const auto& [steps, interval] : {std::pair{500, 50}, {20000, 2000}, {25, 3}, {3, 1}}) {
+    config.steps = steps;
+    EXPECT_EQ(diagnose_interval(config), interval) << steps;
+  }
+  config.diagnose_every = 7;
+  EXPECT_EQ(diagnose_interval(config), 7);
+}
+
 TEST(Config, DefaultsAreThoseOfTheContract) {
   const std::map<std::string, std::string> expected = {
-      {"model.width", "128"},        {"model.layers", "4"},       {"model.heads", "4"},
-      {"model.kv_heads", "4"},       {"model.context", "128"},    {"model.expansion", "4"},
-      {"train.batch", "16"},         {"train.warmup", "0.04"},    {"train.cooldown", "0.4"},
-      {"train.clip", "1"},           {"train.eval_every", "50"},  {"train.diagnose_every", "50"},
-      {"train.save_every", "500"},   {"train.dtype", "f32"},      {"train.device", "cpu"},
-      {"optim.optimizer", "aurora"}, {"optim.lr", "0.02"},        {"optim.momentum", "0.95"},
-      {"adamw.lr", "0.003"},         {"adamw.beta1", "0.9"},      {"adamw.beta2", "0.95"},
-      {"adamw.eps", "1e-08"},        {"adamw.weight_decay", "0"}, {"data.validation", "[]"}};
+      {"model.width", "128"},         {"model.layers", "4"},
+      {"model.heads", "4"},           {"model.kv_heads", "4"},
+      {"model.context", "128"},       {"model.expansion", "4"},
+      {"train.batch", "16"},          {"train.warmup", "0.04"},
+      {"train.cooldown", "0.4"},      {"train.clip", "1"},
+      {"train.eval_every", "50"},     {"train.diagnose_every", "0"},
+      {"train.eval_tokens", "32768"}, {"train.save_every", "500"},
+      {"train.dtype", "f32"},         {"train.device", "cpu"},
+      {"optim.optimizer", "aurora"},  {"optim.lr", "0.02"},
+      {"optim.momentum", "0.95"},     {"adamw.lr", "0.003"},
+      {"adamw.beta1", "0.9"},         {"adamw.beta2", "0.95"},
+      {"adamw.eps", "1e-08"},         {"adamw.weight_decay", "0"},
+      {"data.validation", "[]"}};
   for (const auto& [key, value] : expected) EXPECT_EQ(value_of({}, key), value) << key;
   EXPECT_NO_THROW(validate({}));
 }
@@ -87,6 +102,7 @@ TEST(Config, EverySettingChangesTheConfigurationAndOnlyItself) {
                                                       {"train.threads", "2"},
                                                       {"train.eval_every", "5"},
                                                       {"train.diagnose_every", "6"},
+                                                      {"train.eval_tokens", "4096"},
                                                       {"train.save_every", "8"},
                                                       {"train.keep", "2"},
                                                       {"train.save_momentum", "4"},

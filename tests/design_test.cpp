@@ -16,8 +16,7 @@ using testing::HasSubstr;
 Design design_of(const std::vector<std::string>& variants) {
   Design design;
   design.seeds = 3;
-  design.factors = {0.5, 1};
-  design.sweep_seeds = 2;
+  design.sweep = {.axes = {{"optim.lr", {0.5, 1}}, {"adamw.lr", {1, 2}}}, .seeds = 2};
   design.command = "aurora compare --seeds 3";
   for (const std::string& variant : variants)
     design.contenders.push_back({variant, test::config_of({.variant = variant})});
@@ -31,8 +30,11 @@ std::string refusal(const Design& design) {
 TEST(Design, FoldersAreThoseOfTheContract) {
   EXPECT_EQ(result_folder("d", "aurora:pp_iterations=3+balance=release", 2),
             "d/runs/aurora-pp_iterations-3-balance-release/seed-2");
-  EXPECT_EQ(sweep_folder("d", "muon", 0.5, 1000), "d/sweep/muon/lr-0.5/seed-1000");
-  EXPECT_EQ(sweep_folder("d", "muon", 2, 1000), "d/sweep/muon/lr-2/seed-1000");
+  EXPECT_EQ(sweep_folder("d", "muon", {{"optim.lr", 0.5}}, 1000), "d/sweep/muon/lr-0.5/seed-1000");
+  EXPECT_EQ(sweep_folder("d", "muon", {{"optim.lr", 2}}, 1000), "d/sweep/muon/lr-2/seed-1000");
+  EXPECT_EQ(sweep_folder("d", "muon", {}, 1000), "d/sweep/muon/lr-1/seed-1000");
+  EXPECT_EQ(rate_folder("d", "muon", {{"optim.lr", 2}, {"adamw.lr", 0.5}}, 0),
+            "d/rates/muon/adamw.lr-0.5+lr-2/seed-0");
 }
 
 TEST(Design, ComesBackFromItsFile) {
@@ -48,8 +50,8 @@ TEST(Design, ComesBackFromItsFile) {
     EXPECT_TRUE(read->contenders[i].config == design.contenders[i].config) << i;
   }
   EXPECT_EQ(read->seeds, 3);
-  EXPECT_EQ(read->factors, design.factors);
-  EXPECT_EQ(read->sweep_seeds, 2);
+  EXPECT_EQ(read->sweep.axes, design.sweep.axes);
+  EXPECT_EQ(read->sweep.seeds, 2);
   EXPECT_EQ(read->command, design.command);
 }
 
@@ -62,9 +64,9 @@ TEST(Design, TheSameOptimizerTwiceIsRefusedInAnySpelling) {
 TEST(Design, ItNeedsAnOptimizerAndSensibleFactors) {
   EXPECT_THAT(refusal(design_of({})), HasSubstr("--optimizers is empty"));
   Design design = design_of({"muon"});
-  design.factors = {1, 1};
+  design.sweep.axes = {{"optim.lr", {1, 1}}};
   EXPECT_THAT(refusal(design), HasSubstr("twice"));
-  design.factors = {-1};
+  design.sweep.axes = {{"optim.lr", {-1}}};
   EXPECT_THAT(refusal(design), AllOf(HasSubstr("--sweep-lr"), HasSubstr("-1")));
 }
 
@@ -72,7 +74,7 @@ TEST(Design, SeedsOfTheSweepAreNotThoseOfTheResult) {
   Design design = design_of({"muon"});
   design.first_seed = 998;
   EXPECT_THAT(refusal(design), AllOf(HasSubstr("998 to 1000"), HasSubstr("sweep")));
-  design.factors.clear();
+  design.sweep.axes.clear();
   EXPECT_NO_THROW(validate(design));
 }
 

@@ -40,6 +40,12 @@ inline OptimizerResult example_optimizer(const std::string& name, double loss, d
   for (const double factor : {0.5, 1.0, 2.0})
     result.swept.push_back({factor, factor * result.lr, loss + 0.02 * std::pow(std::log2(factor), 2)});
 
+  result.persistence = {.ever = example_estimate(1.5 * starved, 0.1 * starved, seeds),
+                        .at_end = result.starved,
+                        .lasting = example_estimate(0.5 * starved, 0.1 * starved, seeds),
+                        .revived = example_estimate(0.5 * starved, 0.1 * starved, seeds)};
+  result.fates = {{0, 1, "gate", 17, 100, 250, 6, 0}, {0, 1, "up", 3, 100, -1, 2, 1}};
+  result.hyperparameters = {{name == "adamw" ? "adamw.lr" : "optim.lr", name == "adamw" ? "0.003" : "0.02"}};
   result.starved_by_layer.resize(4);
   for (Index step = 50; step <= 500; step += 50) {
     const double done = static_cast<double>(step) / 500;
@@ -73,6 +79,7 @@ inline void add_differences(Comparison& comparison) {
     if (baseline == nullptr || &result == baseline || result.seeds.size() != baseline->seeds.size()) continue;
     comparison.differences.push_back(difference(result, *baseline));
   }
+  adjust(comparison.differences);
 }
 
 /// A finished comparison of six optimizers.
@@ -103,6 +110,10 @@ inline Comparison example_comparison(std::size_t seeds = 5) {
   comparison.config = {{"model", {{"width", 128}, {"layers", 4}}}, {"train", {{"steps", 500}}}};
   comparison.version = "0.1.0";
   comparison.device = "cpu";
+  comparison.device_name = "AMD EPYC";
+  comparison.commit = "0123456789ab";
+  comparison.eval_tokens = 32768;
+  comparison.validation_bytes = 111540;
   comparison.blas = "oneMKL 2024.2 (AVX-512)";
   comparison.torch = "2.13.0";
   comparison.started = "2026-01-01T00:00:00Z";

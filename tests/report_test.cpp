@@ -2,6 +2,7 @@
 
 #include <fstream>
 #include <regex>
+#include <set>
 
 #include "comparison.hpp"
 #include "report_example.hpp"
@@ -73,6 +74,38 @@ TEST(Svg, APictureSaysInWordsWhereItsCurvesEnd) {
   EXPECT_THAT(svg, HasSubstr("<title>Loss</title><desc>By step. Ends: muon 1.0 (step 2).</desc>"));
 }
 
+TEST(Svg, NamesKeepTheirColorsWhenTheOrderChanges) {
+  const auto first = series_slots({"muon", "aurora", "aurora:balance=release", "adamw:beta2=0.9"});
+  const auto second =
+      series_slots({"adamw:beta2=0.9", "normuon", "aurora:balance=release", "aurora", "muon"});
+  EXPECT_THAT(second, ElementsAre(first[3], 2, first[2], first[1], first[0]));
+  EXPECT_EQ(std::set<std::size_t>(second.begin(), second.end()).size(), 5U);
+}
+
+TEST(Svg, ABandEndsWhereThePictureDoes) {
+  const auto point = [](double x, double y, double low, double high) {
+    return Point{x, y, low, high, "x", "y"};
+  };
+  const std::string svg = line_chart({"t",
+                                      "d",
+                                      {.label = "x"},
+                                      {.label = "y", .from_zero = true},
+                                      {{0, "s", {point(0, 1, -30, 40), point(1, 2, -1, 4)}}}});
+  std::smatch band;
+  ASSERT_TRUE(std::regex_search(svg, band, std::regex("class=\"band\" d=\"([^\"]*)\"")));
+  const std::string path = band[1];
+  const std::regex pair("[ML][0-9.-]+ ([0-9.-]+)");
+  for (auto at = std::sregex_iterator(path.begin(), path.end(), pair); at != std::sregex_iterator(); ++at) {
+    EXPECT_GE(std::stod((*at)[1]), 36) << path;
+    EXPECT_LE(std::stod((*at)[1]), 330 - 52) << path;
+  }
+  // The curve is not pressed into a line by its interval: it takes at least a quarter of the height.
+  std::smatch line;
+  ASSERT_TRUE(
+      std::regex_search(svg, line, std::regex("class=\"line\" d=\"M[0-9.]+ ([0-9.]+)L[0-9.]+ ([0-9.]+)")));
+  EXPECT_GE(std::stod(line[1]) - std::stod(line[2]), (330 - 52 - 36) / 4.0);
+}
+
 TEST(Svg, LinesBeyondTheColorsAreDashedThenDotted) {
   EXPECT_EQ(dash(kColors - 1), "");
   EXPECT_NE(dash(kColors), "");
@@ -93,10 +126,18 @@ TEST(ReportText, NumbersHaveTrueMinusSignsAndNoNegativeZero) {
 }
 
 TEST(ReportText, AVerdictNeedsAnIntervalOnOneSideOfZero) {
-  EXPECT_EQ(verdict({-0.2, -0.3, -0.1, {}}), Verdict::lower);
-  EXPECT_EQ(verdict({0.2, 0.1, 0.3, {}}), Verdict::higher);
-  EXPECT_EQ(verdict({-0.2, -0.5, 0.1, {}}), Verdict::open);
-  EXPECT_EQ(verdict({-0.2, kNaN, kNaN, {}}), Verdict::open);
+  const auto of = [](double low, double high, std::size_t seeds) {
+    return verdict({.a = "a",
+                    .b = "b",
+                    .validation_loss = {-0.2, -1, -0.1, std::vector<double>(seeds)},
+                    .seeds = static_cast<int>(seeds),
+                    .adjusted = {low, high, 0.01}});
+  };
+  EXPECT_EQ(of(-0.3, -0.1, 3), Verdict::lower);
+  EXPECT_EQ(of(0.1, 0.3, 3), Verdict::higher);
+  EXPECT_EQ(of(-0.5, 0.1, 3), Verdict::open) << "Holm's counts, not the plain one";
+  EXPECT_EQ(of(kNaN, kNaN, 3), Verdict::open);
+  EXPECT_EQ(of(-0.3, -0.1, 2), Verdict::open) << "two seeds";
 }
 
 TEST(ReportFigures, TheZoomLeavesOutWhoIsFarAboveAndSaysSo) {
@@ -115,8 +156,11 @@ TEST(ReportFigures, LongCurvesAreThinnedAndKeepTheirEnd) {
     comparison.optimizers[0].validation.push_back({step, 1.0 * static_cast<double>(step), 1.5, 1.4, 1.6});
   const auto chart = validation_chart(comparison);
   ASSERT_TRUE(chart);
-  EXPECT_LE(chart->series[0].points.size(), 161U);
+  EXPECT_EQ(chart->series[0].points.size(), 19510U) << "exports have them all";
   EXPECT_EQ(chart->series[0].points.back().x, 20000);
+  const std::string svg = line_chart(*chart);
+  EXPECT_LE(count(svg, "step "), 2 * 161U + 4);
+  EXPECT_THAT(svg, HasSubstr("step 20,000"));
 }
 
 TEST(ReportFigures, TheBestRateAtTheEdgeIsSeenOnEitherSide) {
@@ -153,8 +197,43 @@ TEST(Report, ThePageAnswersFirstAndHasEveryOptimizerInItsTable) {
   }
   EXPECT_LT(html.find("data-optimizer=\"aurora\""), html.find("data-optimizer=\"muon\"")) << "best first";
   for (const auto* id :
-       {"optimizers", "loss", "neurons", "layers", "leverage", "time", "sweep", "warnings", "run"})
+       {"optimizers", "loss", "neurons", "layers", "cost", "leverage", "time", "sweep", "warnings", "run"})
     EXPECT_EQ(count(html, std::string("<section id=\"") + id + "\">"), 1U) << id;
+}
+
+TEST(Report, WhatANumberDependsOnIsNamed) {
+  Comparison comparison = example_comparison();
+  comparison.optimizers[4].hyperparameters[0].second = "0.04";
+  const std::string html = report_html(comparison);
+  EXPECT_THAT(html, HasSubstr("AMD EPYC</p>"));
+  EXPECT_THAT(html, HasSubstr("commit 0123456789ab"));
+  EXPECT_THAT(html, HasSubstr("Losses are of 32,768 of 111,540 tokens"));
+  EXPECT_THAT(html, HasSubstr("data-setting=\"optim.lr\" class=\"unequal\""));
+  EXPECT_THAT(html, HasSubstr("<dt>model</dt><dd>width 128, layers 4</dd>"));
+  EXPECT_THAT(html, HasSubstr("<small>Holm "));
+  // The difference comes before the loss, so a phone shows it without scrolling.
+  EXPECT_LT(html.find("data-field=\"difference\""), html.find("data-field=\"val_loss\""));
+}
+
+TEST(Report, RowsThatStarveAreFollowed) {
+  const std::string html = report_html(example_comparison());
+  EXPECT_THAT(html, HasSubstr("<dt>layer 1, gate rows</dt><dd>17 (250)</dd>"));
+  EXPECT_THAT(html, Not(HasSubstr("layer 1, up rows"))) << "revived";
+}
+
+TEST(Report, ASweepThatIsNotAtItsEndIsShownAsSuch) {
+  Comparison comparison = example_comparison();
+  comparison.complete = false;
+  comparison.optimizers[1].swept[2] = {.factor = 2,
+                                       .lr = 0.04,
+                                       .validation_loss = kNaN,
+                                       .others = {},
+                                       .finished = 0,
+                                       .running = 1,
+                                       .diverged = 0};
+  const std::string html = report_html(comparison);
+  EXPECT_THAT(html, HasSubstr("0.04</b> not at its end (1 running)"));
+  EXPECT_THAT(html, HasSubstr("of the sweep 0 runs ended, 1 not at the last step yet."));
 }
 
 TEST(Report, NoNameEndsTheMarkupItStandsIn) {
@@ -211,6 +290,7 @@ TEST(Report, NumbersThatAreNotFiniteDoNotReachThePage) {
   muon.starved_share[3].mean = muon.starved_by_layer[2][3] = muon.leverage_down[0] = kNaN;
   muon.leverage_gate_up[0] = 0;  // no place on a log scale
   muon.swept[0].validation_loss = kNaN;
+  muon.swept[0].diverged = 1;
   test::add_differences(comparison);
   const std::string html = report_html(comparison);
   EXPECT_THAT(html, Not(testing::ContainsRegex("[^a-z]nan[^a-z]")));

@@ -39,6 +39,7 @@ class FakeTrainer {
                    .steps_taken = stops ? 4 : 10,
                    .diverged_at = diverges ? 3 : 0};
     write_run(folder, run);
+    std::ofstream(folder / "config.toml") << trainer::to_toml(config);
     hooks.progress({.step = 1, .steps = 10, .loss = 5, .validation_loss = NAN});
     trainer::RunResult result;
     result.step = stops ? 4 : diverges ? 3 : 10;
@@ -56,7 +57,7 @@ class FakeTrainer {
 Design design_of(const std::vector<std::string>& variants, int seeds, std::vector<double> factors = {}) {
   Design design;
   design.seeds = seeds;
-  design.factors = std::move(factors);
+  if (!factors.empty()) design.sweep.axes = {{"optim.lr", std::move(factors)}};
   for (const std::string& variant : variants)
     design.contenders.push_back({variant, test::config_of({.variant = variant})});
   return design;
@@ -83,10 +84,16 @@ TEST(RunAll, SweepsFirstThenSeedBySeed) {
                           "runs/aurora/seed-0", "runs/muon/seed-1", "runs/aurora/seed-1"));
 }
 
+TEST(RunAll, TheBaselineIsFirstWhereverItIsNamed) {
+  const TemporaryFolder folder;
+  EXPECT_THAT(trained(design_of({"aurora", "adamw", "muon"}, 1), folder.path()),
+              ElementsAre("runs/muon/seed-0", "runs/aurora/seed-0", "runs/adamw/seed-0"));
+}
+
 TEST(RunAll, EverySeedOfTheSweepIsARunOfItsOwn) {
   const TemporaryFolder folder;
   Design design = design_of({"muon"}, 1, {1, 2});
-  design.sweep_seeds = 2;
+  design.sweep.seeds = 2;
   EXPECT_THAT(trained(design, folder.path()),
               ElementsAre("sweep/muon/lr-1/seed-1000", "sweep/muon/lr-1/seed-1001",
                           "sweep/muon/lr-2/seed-1000", "sweep/muon/lr-2/seed-1001", "runs/muon/seed-0"));
@@ -107,7 +114,8 @@ TEST(RunAll, ADivergedRateOfTheSweepIsNeverTheBest) {
   runs[0].validation_loss = 3;
   runs[1].state = RunState::diverged;
   runs[1].validation_loss = 1;
-  EXPECT_EQ(best_factor(runs, 0), 1);
+  EXPECT_EQ(best_point({.axes = {{"optim.lr", {1, 2}}}}, test::config_of({}), tried_points(runs, 0)),
+            SweepPoint{});
 }
 
 TEST(RunAll, ASecondCallTrainsNothing) {
@@ -174,23 +182,140 @@ TEST(RunAll, AnotherComparisonIsRefusedByWhatDiffers) {
   other.first_seed = 1;
   EXPECT_THAT(refusal(other, folder.path()), AllOf(HasSubstr("--seed is 0"), HasSubstr("here 1")));
   other.first_seed = 0;
-  other.sweep_seeds = 2;
-  EXPECT_THAT(refusal(other, folder.path()), AllOf(HasSubstr("--sweep-seeds is 1"), HasSubstr("here 2")));
+  other.sweep.jointly = true;
+  other.sweep.axes.push_back({"adamw.lr", {1, 2}});
+  EXPECT_THAT(refusal(other, folder.path()),
+              AllOf(HasSubstr("--sweep-jointly is off"), HasSubstr("here on")));
+}
+
+TEST(RunAll, FewerSeedsOfTheSweepAreRefused) {
+  const TemporaryFolder folder;
+  Design design = design_of({"muon"}, 1, {1, 2});
+  design.sweep.seeds = 2;
+  trained(design, folder.path());
+  design.sweep.seeds = 1;
+  EXPECT_THAT(refusal(design, folder.path()), AllOf(HasSubstr("--sweep-seeds is 2"), HasSubstr("here 1")));
+}
+
+double rate_in(const fs::path& run) { return swept_lr(trainer::from_toml(run / "config.toml")); }
+
+TEST(RunAll, MoreFactorsReuseWhatIsThereAndResultsMoveWithTheBestRate) {
+  const TemporaryFolder folder;
+  trained(design_of({"muon"}, 2, {0.5, 1}), folder.path());
+  EXPECT_EQ(rate_in(folder / "runs/muon/seed-0"), 0.02);
+  // The best lies at 2, so the runs at 1 make way.
+  EXPECT_THAT(trained(design_of({"muon"}, 2, {0.5, 1, 2}), folder.path()),
+              ElementsAre("sweep/muon/lr-2/seed-1000", "runs/muon/seed-0", "runs/muon/seed-1"));
+  EXPECT_EQ(rate_in(folder / "runs/muon/seed-0"), 0.04);
+  EXPECT_EQ(rate_in(folder / "rates/muon/lr-1/seed-1"), 0.02);
+}
+
+TEST(RunAll, RunsThatWaitAtTheBestPointComeBack) {
+  const TemporaryFolder folder;
+  trained(design_of({"muon"}, 1, {0.5, 1, 2}), folder.path());
+  write_run(folder / "rates/muon/lr-2/seed-1", {.seed = 1, .lr_factor = 2});
+  EXPECT_THAT(trained(design_of({"muon"}, 2, {0.5, 1, 2}), folder.path()), IsEmpty());
+  EXPECT_EQ(rate_in(folder / "runs/muon/seed-1"), 0.04);
+  EXPECT_FALSE(fs::exists(folder / "rates/muon/lr-2/seed-1"));
+}
+
+TEST(RunAll, AnAutomaticSweepGoesOnUntilTheBestLiesInside) {
+  const TemporaryFolder folder;
+  Design design = design_of({"muon"}, 1, {0.25, 0.5, 1});
+  design.sweep.automatic = true;
+  const std::vector<std::string> once = {"sweep/muon/lr-0.25/seed-1000", "sweep/muon/lr-0.5/seed-1000",
+                                         "sweep/muon/lr-1/seed-1000",    "sweep/muon/lr-2/seed-1000",
+                                         "sweep/muon/lr-4/seed-1000",    "runs/muon/seed-0"};
+  EXPECT_EQ(trained(design, folder.path()), once);
+  EXPECT_EQ(rate_in(folder / "runs/muon/seed-0"), 0.04);
+  EXPECT_THAT(trained(design, folder.path()), IsEmpty());
+}
+
+TEST(RunAll, EqualRatesAreRunsOfTheResultsSeedsBesideTheBest) {
+  const TemporaryFolder folder;
+  Design design = design_of({"muon"}, 2, {1, 2});
+  trained(design, folder.path());
+  design.sweep.equal_rates = true;
+  EXPECT_THAT(trained(design, folder.path()),
+              ElementsAre("rates/muon/lr-1/seed-0", "rates/muon/lr-1/seed-1"));
+  EXPECT_EQ(rate_in(folder / "rates/muon/lr-1/seed-0"), 0.02);
+}
+
+TEST(RunAll, AnotherSettingIsSweptAloneWithTheConfiguredRate) {
+  const TemporaryFolder folder;
+  Design design = design_of({"muon", "adamw"}, 1, {1, 2});
+  design.sweep.axes.push_back({"adamw.lr", {0.5, 1}});
+  EXPECT_THAT(trained(design, folder.path()),
+              ElementsAre("sweep/muon/lr-1/seed-1000", "sweep/muon/lr-2/seed-1000",
+                          "sweep/muon/adamw.lr-0.5/seed-1000", "sweep/adamw/lr-1/seed-1000",
+                          "sweep/adamw/lr-2/seed-1000", "runs/muon/seed-0", "runs/adamw/seed-0"));
+  const auto swept = trainer::from_toml(folder / "sweep/muon/adamw.lr-0.5/seed-1000/config.toml");
+  EXPECT_EQ(swept.adamw.lr, 1.5e-3);
+  EXPECT_EQ(swept_lr(swept), 0.02);
+}
+
+TEST(RunAll, SideBySideMakesTheSameRuns) {
+  const TemporaryFolder one, two;
+  const Design design = design_of({"muon", "aurora"}, 2, {1, 2});
+  trained(design, one.path());
+  FakeTrainer fake;
+  fake.root = two.path();
+  const auto outcome = run_all(design, two.path(), std::ref(fake), {}, 3);
+  EXPECT_THAT(fake.trained, IsEmpty()) << "the runs are made by children";
+  EXPECT_FALSE(outcome.interrupted);
+  for (const PlannedRun& run : outcome.runs) {
+    EXPECT_EQ(run.state, RunState::finished) << run.folder;
+    const fs::path same = one.path() / run.folder.lexically_relative(two.path());
+    EXPECT_EQ(test::content_of(run.folder / "log.jsonl"), test::content_of(same / "log.jsonl"));
+  }
+}
+
+TEST(RunAll, TextThatChangesBetweenRunsSideBySideIsRefused) {
+  const TemporaryFolder folder;
+  FakeTrainer fake;
+  fake.root = folder.path();
+  int asked = 0;
+  const RunAllHooks hooks = {.progress = {}, .notice = {}, .text = [&](const auto&) {
+                               return text_of(++asked < 3 ? "abc" : "other", 4500, 500);
+                             }};
+  EXPECT_THAT(error_of<std::invalid_argument>(
+                  [&] { run_all(design_of({"muon"}, 4), folder.path(), std::ref(fake), hooks, 2); }),
+              HasSubstr("/text is not the text of /text: sha256 other"));
+  EXPECT_EQ(asked, 3);
+  EXPECT_TRUE(fs::exists(folder / "runs/muon/seed-1/log.jsonl"));
+  EXPECT_FALSE(fs::exists(folder / "runs/muon/seed-2"));
+}
+
+TEST(RunAll, WhatARunSideBySideThrowsIsThrown) {
+  const TemporaryFolder folder;
+  const Train failing = [](const auto&, const fs::path& run, auto, const auto&) -> trainer::RunResult {
+    if (run.filename() == "seed-1") throw std::invalid_argument("seed 1 is not liked");
+    return {};
+  };
+  EXPECT_EQ(error_of<std::invalid_argument>(
+                [&] { run_all(design_of({"muon"}, 3), folder.path(), failing, {}, 2); }),
+            "seed 1 is not liked");
+  const Train dying = [](const auto&, const auto&, auto, const auto&) -> trainer::RunResult {
+    std::_Exit(7);
+  };
+  EXPECT_THAT(
+      error_of<std::runtime_error>([&] { run_all(design_of({"muon"}, 3), folder.path(), dying, {}, 2); }),
+      HasSubstr("ended with code 7"));
 }
 
 TEST(RunAll, RunsOnOtherTextAreRefusedBeforeTraining) {
   const TemporaryFolder folder;
   write_run(folder / "runs/muon/seed-0", {.variant = "muon"});
   const std::string there = text_of(read_run(folder / "runs/muon/seed-0"));
-  EXPECT_EQ(there, "sha256 abc of 4000 + 1000 bytes");
+  EXPECT_EQ(there, "sha256 abc of 4500 + 500 bytes");
   FakeTrainer fake;
   fake.root = folder.path();
   const auto design = design_of({"muon", "aurora"}, 1);
-  std::string now = text_of("abc", 4001, 999);
+  std::string now = text_of("abc", 4501, 499);
   const RunAllHooks hooks = {.progress = {}, .notice = {}, .text = [&](const auto&) { return now; }};
   EXPECT_THAT(
       error_of<std::invalid_argument>([&] { run_all(design, folder.path(), std::ref(fake), hooks); }),
-      AllOf(HasSubstr("/text is not the text of "), HasSubstr("runs/muon/seed-0"), HasSubstr("4001 + 999")));
+      AllOf(HasSubstr("/text is not the text of "), HasSubstr("runs/muon/seed-0"), HasSubstr("4501 + 499")));
   EXPECT_THAT(fake.trained, IsEmpty());
   now = there;
   run_all(design, folder.path(), std::ref(fake), hooks);
@@ -263,6 +388,7 @@ TEST(RunAll, TheTimeLeftFollowsFromTheStepsSoFar) {
   runs[1].timed_steps = 2;
   runs[1].seconds = 8;
   EXPECT_DOUBLE_EQ(seconds_left(runs, 10), 5 * 4 + 20 + 40);
+  EXPECT_DOUBLE_EQ(seconds_left(runs, 10, 2), (5 * 4 + 20 + 40) / 2.0);
 }
 
 }  // namespace

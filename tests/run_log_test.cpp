@@ -33,7 +33,12 @@ Json neuron_record(int step, int layer) {
           {"step", step},
           {"layer", layer},
           {"dead", {{"0.1", 0.25}}},
-          {"gate", {{"starved", {{"0.1", 0}}}, {"leverage", {0.5, 1.5}}, {"orthogonality_error", nullptr}}},
+          {"dead_neurons", {1, 2}},
+          {"gate",
+           {{"starved", {{"0.1", 0}}},
+            {"leverage", {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7}},
+            {"starved_neurons", {3, 4, 5, 6, 7, 8, 9}},
+            {"orthogonality_error", nullptr}}},
           {"up", {{"starved", {{"0.1", 0}}}}}};
 }
 
@@ -200,11 +205,13 @@ TEST(RunLog, EventsAreTheNumbersOfTheRecords) {
   }
   const std::string events = events_of(folder.path());
   for (const char* tag :
-       {"train/loss", "train/seconds", "neurons/layer1/dead/0.1", "neurons/layer1/gate/leverage/0",
-        "neurons/layer1/gate/leverage/1", "summary/val_loss"}) {
+       {"train/loss", "train/seconds", "neurons/layer1/dead/0.1", "neurons/layer1/gate/leverage/min",
+        "leverage/q0.01", "leverage/q0.1", "leverage/median", "leverage/q0.9", "leverage/q0.99",
+        "leverage/max", "summary/val_loss"}) {
     EXPECT_THAT(events, HasSubstr(tag));
   }
-  for (const char* absent : {"seed", "/step", "/layer\n", "orthogonality_error", "skipped"}) {
+  for (const char* absent :
+       {"seed", "/step", "/layer\n", "orthogonality_error", "skipped", "_neurons", "leverage/0"}) {
     EXPECT_THAT(events, testing::Not(HasSubstr(absent)));
   }
   // 2026-01-01 and half a second after 1970, as protobuf field 1.

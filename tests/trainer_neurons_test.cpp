@@ -26,6 +26,11 @@ TEST(Neurons, AreDeadBelowAShareOfTheMedian) {
   EXPECT_DOUBLE_EQ(dead_share(rms, 0.1), 0.3);
 }
 
+TEST(Neurons, BelowABoundAreListedByTheirNumbers) {
+  EXPECT_THAT(indices_below(std::vector<double>{0.2, 0, 0.1, 3, 0.05}, 0.1), testing::ElementsAre(1, 4));
+  EXPECT_THAT(indices_below(std::vector<double>{1, 2}, 0.5), testing::IsEmpty());
+}
+
 TEST(Neurons, ThatDoTheSameHaveEffectiveRankOne) {
   auto generator = at::detail::createCPUGenerator(1);
   const auto signal = torch::randn({100, 1}, generator);
@@ -56,6 +61,7 @@ TEST(MatrixHealth, CountsStarvedRowsOfTheMomentumAgainstTheBalancedLeverage) {
   const MatrixHealth health = matrix_health(*backend, momentum, {}, NeuronAxis::rows);
   // The balanced value is 2/8, so the relative leverages are 3.84, 0.04 four times, 2, 1.92, 0.08.
   EXPECT_THAT(health.starved, testing::ElementsAre(0, 5.0 / 8, 5.0 / 8));
+  EXPECT_THAT(health.starved_neurons, testing::ElementsAre(1, 2, 3, 4, 7));
   EXPECT_NEAR(health.leverage.front(), 0.04, 1e-5);
   EXPECT_NEAR(health.leverage[3], 0.06, 1e-5);
   EXPECT_NEAR(health.leverage.back(), 3.84, 1e-5);

@@ -1,7 +1,5 @@
 #include "header_record.hpp"
 
-#include "aurora/version.hpp"
-
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 
@@ -9,7 +7,10 @@
 #include <ctime>
 
 #include "aurora/backend.hpp"
+#include "aurora/version.hpp"
+#include "build_commit.hpp"
 #include "device.hpp"
+#include "machine_speed.hpp"
 #include "model_size.hpp"
 
 namespace aurora::trainer {
@@ -44,11 +45,14 @@ Json header_record(const TrainConfig& config, c10::Device device, const CorpusSu
                    const SharedSums& sums) {
   return {{"kind", "header"},
           {"version", AURORA_VERSION},
+          {"commit", build_commit()},
           {"optimizer", name(config.rule())},
           {"seed", config.seed},
           {"device", device.str()},
           {"device_name", device_name(device)},
           {"threads", at::get_num_threads()},
+          {"wait_policy", wait_policy()},
+          {"load", load_average()},
           {"blas", blas_description()},
           {"torch", TORCH_VERSION},
           {"parameters", parameter_count(config.model)},

@@ -10,7 +10,6 @@
 
 namespace aurora::trainer {
 
-
 /// Checksums of what a comparison shares.
 struct SharedSums {
   std::string initial_weights, data_order;

@@ -22,6 +22,7 @@ nlohmann::ordered_json matrix_record(const MatrixHealth& health) {
   for (std::size_t i = 0; i < kStarvedThresholds.size(); ++i)
     starved[threshold_key(kStarvedThresholds[i])] = health.starved[i];
   return {{"starved", starved},
+          {"starved_neurons", health.starved_neurons},
           {"leverage", health.leverage},
           {"update_row_norm_cv", health.update_row_norm_cv},
           {"orthogonality_error", health.orthogonality_error}};
@@ -38,6 +39,13 @@ std::vector<double> activation_rms(const torch::Tensor& activations) {
 
 double dead_share(std::span<const double> rms, double threshold) {
   return starved_share(rms, quantile(rms, 0.5), threshold);
+}
+
+std::vector<Index> indices_below(std::span<const double> values, double bound) {
+  std::vector<Index> indices;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (values[i] < bound) indices.push_back(static_cast<Index>(i));
+  return indices;
 }
 
 double activation_effective_rank(const torch::Tensor& activations) {
@@ -57,6 +65,7 @@ MatrixHealth matrix_health(Backend& backend, const torch::Tensor& momentum, cons
   MatrixHealth health{};
   for (std::size_t i = 0; i < kStarvedThresholds.size(); ++i)
     health.starved[i] = starved_share(leverage, balanced, kStarvedThresholds[i]);
+  health.starved_neurons = indices_below(leverage, kListedThreshold * balanced);
   for (std::size_t i = 0; i < kLeverageQuantiles.size(); ++i)
     health.leverage[i] = quantile(leverage, kLeverageQuantiles[i]) / balanced;
   health.update_row_norm_cv = health.orthogonality_error = std::numeric_limits<double>::quiet_NaN();
@@ -101,6 +110,7 @@ std::optional<std::vector<LayerHealth>> neuron_health(Model& model, optim::Spect
     health.neurons = static_cast<Index>(rms.size());
     for (std::size_t t = 0; t < kDeadThresholds.size(); ++t)
       health.dead[t] = dead_share(rms, kDeadThresholds[t]);
+    health.dead_neurons = indices_below(rms, kListedThreshold * quantile(rms, 0.5));
     health.activation_effective_rank = activation_effective_rank(activations[i]);
     health.gate = health_of(mlp + "gate_proj.weight", NeuronAxis::rows);
     health.up = health_of(mlp + "up_proj.weight", NeuronAxis::rows);
@@ -118,6 +128,7 @@ nlohmann::ordered_json neuron_record(const LayerHealth& health, Index step, Inde
           {"layer", layer},
           {"neurons", health.neurons},
           {"dead", dead},
+          {"dead_neurons", health.dead_neurons},
           {"activation_effective_rank", health.activation_effective_rank},
           {"gate", matrix_record(health.gate)},
           {"up", matrix_record(health.up)},

@@ -16,12 +16,17 @@
 namespace aurora::trainer {
 
 inline constexpr std::array<double, 2> kDeadThresholds = {0.01, 0.1};
+/// Below this share of the balanced leverage, or of the median activation, a neuron is listed by its number.
+inline constexpr double kListedThreshold = 0.1;
 
 /// RMS over all tokens of each neuron's SwiGLU output. activations: [.., neurons].
 std::vector<double> activation_rms(const torch::Tensor& activations);
 
 /// Share of neurons whose RMS is below `threshold` times the median over the layer.
 double dead_share(std::span<const double> rms, double threshold);
+
+/// The numbers of the values below `bound`, ascending.
+std::vector<Index> indices_below(std::span<const double> values, double bound);
 
 /// exp(entropy of s_i^2 / sum s^2) over the singular values of the [tokens, neurons] matrix, from the
 /// eigenvalues of its Gram matrix on the shorter side.
@@ -31,7 +36,8 @@ double activation_effective_rank(const torch::Tensor& activations);
 struct MatrixHealth {
   std::array<double, kStarvedThresholds.size()> starved;  // share of neurons, by the momentum's leverage
   std::array<double, kLeverageQuantiles.size()>
-      leverage;                // quantiles of leverage / balanced value; 1 is balanced
+      leverage;                        // quantiles of leverage / balanced value; 1 is balanced
+  std::vector<Index> starved_neurons;  // those below kListedThreshold, ascending
   double update_row_norm_cv;   // of the direction's norms along the neuron axis; NaN without a direction
   double orthogonality_error;  // max |U'U - I| on the short side; NaN without a direction
 };
@@ -43,6 +49,7 @@ MatrixHealth matrix_health(Backend& backend, const torch::Tensor& momentum, cons
 struct LayerHealth {
   Index neurons;
   std::array<double, kDeadThresholds.size()> dead;
+  std::vector<Index> dead_neurons;  // those below kListedThreshold, ascending
   double activation_effective_rank;
   MatrixHealth gate, up, down;
 };

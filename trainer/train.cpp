@@ -14,6 +14,7 @@
 #include "gradient.hpp"
 #include "header_record.hpp"
 #include "lock_file.hpp"
+#include "machine_speed.hpp"
 #include "model_size.hpp"
 #include "neurons.hpp"
 #include "run_folder.hpp"
@@ -30,10 +31,10 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr double kNotDefined = std::numeric_limits<double>::quiet_NaN();
-constexpr Index kValidationTokens = 32768;   // at most, of each evaluation
-constexpr Index kDiagnosisTokens = 2048;     // of the batch that neuron activations come from
-constexpr Index kHashedSequences = 1 << 16;  // the first, for the header's data_order_sha256
-constexpr Index kSkippedStepsEnd = 10;       // so many in a row end a run
+constexpr Index kMostTokens = Index{1} << 27;  // of an evaluation: 1 GiB as int64
+constexpr Index kDiagnosisTokens = 2048;       // of the batch that neuron activations come from
+constexpr Index kHashedSequences = 1 << 16;    // the first, for the header's data_order_sha256
+constexpr Index kSkippedStepsEnd = 10;         // so many in a row end a run
 
 class Stopwatch {
  public:
@@ -73,16 +74,18 @@ class Run {
         model_(config.model, config.seed, device_),
         initial_weights_sha256_(weights_sha256(model_)),
         optimizer_(model_, rule_, config.adamw),
-        backend_(device_.is_cpu() ? make_cpu_backend({.threads = at::get_num_threads()}) : make_aten_backend(device_)) {
+        backend_(device_.is_cpu() ? make_cpu_backend({.threads = at::get_num_threads()})
+                                  : make_aten_backend(device_)),
+        speed_(device_) {
     const Index bytes = data_.summary().training_bytes, needed = config.batch * config.model.context + 1;
     if (bytes < needed)
       throw std::invalid_argument(config.data.front() + ": the training text has " + std::to_string(bytes) +
                                   " bytes, one batch needs " + std::to_string(needed) +
                                   "; give more text, or a smaller train.batch or model.context");
     for (const auto& group : optimizer_.param_groups()) base_lr_.push_back(group.options().get_lr());
+    const Index most = config.eval_tokens > 0 ? config.eval_tokens : kMostTokens;
     const Index count = data_.validation_sequences(
-        config.model.context, std::max<Index>(1, kValidationTokens / config.model.context),
-        validation_bytes_);
+        config.model.context, std::max<Index>(1, most / config.model.context), validation_bytes_);
     validation_ = token_tensor(validation_bytes_, count);
   }
 
@@ -128,6 +131,7 @@ class Run {
   std::string initial_weights_sha256_;
   optim::SpectralOptimizer optimizer_;
   std::unique_ptr<Backend> backend_;
+  MachineSpeed speed_;
   std::vector<double> base_lr_;
   std::vector<std::int64_t> validation_bytes_;
   torch::Tensor validation_;
@@ -291,7 +295,7 @@ std::string Run::step() {
                                                   config_.dtype == "bf16");
   const torch::Tensor norm = clip_gradients(model_.parameters(), config_.clip);
   set_learning_rates();
-  const bool neurons_due = due(config_.diagnose_every, state_.step + 1);
+  const bool neurons_due = due(diagnose_interval(config_), state_.step + 1);
   optimizer_.keep_directions(neurons_due);
   DeviceInterval optimizer_interval(device_);
   try {
@@ -358,6 +362,7 @@ void Run::evaluate() {
                {"loss", result->loss},
                {"bits_per_byte", result->bits_per_byte},
                {"tokens", result->tokens},
+               {"product_ms", speed_.product_ms()},
                {"seconds", seconds()}});
   state_.evaluation_due = false;
 }

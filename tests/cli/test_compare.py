@@ -1,6 +1,7 @@
 """aurora compare: one command, several optimizers, all else equal."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -140,6 +141,14 @@ def test_optimizers_that_are_no_list_of_variants_are_one_clear_line(text, tmp_pa
         (["--seeds", 0], ["--seeds", "0"]),
         (["--sweep-lr", "0.5,x"], ["--sweep-lr", "0.5,x"]),
         (["--sweep-lr", "1,1"], ["--sweep-lr", "twice"]),
+        (["--sweep", "lr"], ["--sweep", "KEY=FACTORS"]),
+        (["--sweep", "optim.momentun=1,2"], ["optim.momentun"]),
+        (["--sweep", "adamw.lr=0,1"], ["--sweep adamw.lr", "> 0"]),
+        (["--sweep-jointly"], ["--sweep-jointly", "two swept settings"]),
+        (["--sweep-lr", "auto", "--sweep", "adamw.lr=1,2", "--sweep-jointly"], ["auto"]),
+        (["--equal-rates"], ["--equal-rates"]),
+        (["--jobs", 0], ["--jobs", "0"]),
+        (["--eval-tokens", "many"], ["--eval-tokens", "many"]),
         (["--match-parameters"], ["--expansions"]),
         (["--seed", 999, "--seeds", 2, "--sweep-lr", "1,2"], ["seeds", "sweep"]),
     ],
@@ -186,6 +195,114 @@ def test_a_run_that_diverges_is_a_result(text, tmp_path):
     before = modified(out)
     assert compare(text, out, optimizers, *flags).returncode == 0
     assert modified(out) == before
+
+
+def test_a_comparison_of_which_all_runs_diverge_says_so(text, tmp_path):
+    result = compare(text, tmp_path / "out", "muon:lr=1e30,adamw:lr=1e30", "--seeds", 1, "--steps", 12, "--clip", 0,
+                     "--set", "train.warmup=0")
+    assert result.returncode == 3, result.stderr
+    assert "all 2 runs diverged" in result.stderr
+    assert "No optimizer finished" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def muon_config(text, tmp_path_factory):
+    """The configuration of a run that is not at Muon's defaults."""
+    run = tmp_path_factory.mktemp("config") / "muon"
+    trained(text, run, "--optimizer", "muon", "--lr", 0.04, "--steps", 2, "--set", "optim.weight_decay=0.3", "--set",
+            "optim.momentum=0.8")
+    return run / "config.toml"
+
+
+def test_the_options_of_a_configuration_are_those_of_every_matrix_optimizer(text, tmp_path, muon_config):
+    out = tmp_path / "out"
+    summary = compared(text, out, "muon,aurora,normuon:momentum=0.7,adamw", "--config", muon_config, "--seeds", 1,
+                       "--steps", 2)
+    options = {name: log_of(out / "runs" / name / "seed-0")[0]["config"]["optim"]
+               for name in ("muon", "aurora", "normuon-momentum-0.7")}
+    for name, momentum in (("muon", 0.8), ("aurora", 0.8), ("normuon-momentum-0.7", 0.7)):
+        assert (options[name]["lr"], options[name]["weight_decay"], options[name]["momentum"]) == (0.04, 0.3, momentum)
+    told = summary["optimizers"]
+    assert told["aurora"]["hyperparameters"]["optim.lr"] == "0.04"
+    assert told["adamw"]["hyperparameters"]["adamw.lr"] == "0.003"
+    assert summary["not_equal"] == ["optim.momentum"]
+    html = (out / "report.html").read_text()
+    assert html.count('class="unequal"') == 1 and 'data-setting="optim.momentum" class="unequal"' in html
+
+
+def test_an_option_that_not_all_can_have_is_refused(text, tmp_path):
+    run = trained(text, tmp_path / "normuon", "--optimizer", "normuon:beta2=0.9", "--steps", 2)
+    out = tmp_path / "out"
+    flags = ["--config", run / "config.toml", "--seeds", 1, "--steps", 2]
+    assert_one_line(compare(text, out, "normuon,muon", *flags), 2, "--config", "muon has no option beta2 = 0.9",
+                    "normuon:beta2=0.9")
+    assert not out.exists()
+    compared(text, out, "normuon", *flags)
+    assert log_of(out / "runs/normuon/seed-0")[0]["config"]["optim"]["beta2"] == 0.9
+
+
+def test_a_dry_run_tells_the_runs_and_their_time_and_makes_none(text, tmp_path):
+    out = tmp_path / "out"
+    result = compare(text, out, "aurora,muon", "--seeds", 2, "--sweep-lr", "1,2", "--sweep", "adamw.lr=0.5,1",
+                     "--dry-run")
+    assert result.returncode == 0, result.stderr
+    assert not out.exists()
+    rows = {line.split()[0]: line.split() for line in result.stdout.splitlines()[1:3]}
+    assert rows["aurora"][1:4] == rows["muon"][1:4] == ["3", "2", "0"]
+    listed = [line for line in result.stdout.splitlines() if str(out) in line]
+    assert len(listed) == 10 and all(line.endswith("to do") for line in listed)
+    assert listed[0].split()[1] == "muon", "the baseline is first"
+    assert re.search(r"about \d.*, from one measured step of each optimizer", result.stdout)
+    compared(text, out, "aurora,muon", "--seeds", 2)
+    done = compare(text, out, "aurora,muon", "--seeds", 3, "--dry-run")
+    assert done.stdout.count(" done\n") == 4
+
+
+def test_runs_side_by_side_are_those_made_one_by_one(text, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    flags = ["--seeds", 2, "--sweep-lr", "1,2", "--threads", 1]
+    compared(text, one, "muon,aurora", *flags)
+    compared(text, two, "muon,aurora", *flags, "--jobs", 3)
+    for run in one.rglob("seed-*"):
+        assert_same_run(run, two / run.relative_to(one))
+
+
+def test_jobs_divide_the_cores_and_a_later_call_keeps_their_threads(text, tmp_path):
+    flags = [flag for flag in small("--steps", 2)]
+    at = flags.index("--threads")
+    del flags[at:at + 2]
+    call = ["compare", "--data", text, "--out", tmp_path / "out", "--optimizers", "muon", *flags]
+    assert aurora(*call, "--seeds", 1, "--jobs", 2).returncode == 0
+    result = aurora(*call, "--seeds", 2)
+    assert result.returncode == 0, result.stderr
+    threads = [log_of(tmp_path / f"out/runs/muon/seed-{seed}")[0]["threads"] for seed in (0, 1)]
+    assert threads[0] == threads[1] == max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def test_ctrl_c_stops_all_runs_side_by_side_and_they_go_on(text, tmp_path):
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    flags = ["--seeds", 2, "--steps", 200, "--keep", 1]
+    process = start(*arguments(text, out, "muon,aurora", *flags, "--jobs", 2))
+    end = time.monotonic() + 60
+    while min(steps_in_log(out / f"runs/{name}/seed-0") for name in ("muon", "aurora")) < 5 and time.monotonic() < end:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    stopped = {name: steps_in_log(out / f"runs/{name}/seed-0") for name in ("muon", "aurora")}
+    assert all(5 <= steps <= 200 for steps in stopped.values()) and min(stopped.values()) < 200
+    assert errors.count("finishing this step") == 1
+    compared(text, out, "muon,aurora", *flags, "--jobs", 2)
+    compared(text, whole, "muon,aurora", *flags)
+    for run in ("muon/seed-0", "muon/seed-1", "aurora/seed-0", "aurora/seed-1"):
+        assert_same_run(whole / "runs" / run, out / "runs" / run)
+
+
+def test_another_error_of_a_run_side_by_side_is_one_line(text, tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("too short")
+    result = compare(short, tmp_path / "out", "muon", "--jobs", 2, "--quiet")
+    assert_one_line(result, 2, "short.txt")
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(text, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pytest
 from conftest import log_of, of_kind, trained
@@ -74,6 +75,7 @@ def test_evaluations_come_at_their_interval_and_at_the_last_step(run):
     for record in records:
         assert record["bits_per_byte"] == pytest.approx(record["loss"] / math.log(2))
         assert record["tokens"] > 0
+        assert record["product_ms"] > 0
     assert records[1]["loss"] < records[0]["loss"]
 
 
@@ -85,9 +87,12 @@ def test_neurons_are_recorded_for_every_layer_at_their_interval(run):
     for record in records:
         assert record["neurons"] == 128
         assert 0 <= record["dead"]["0.01"] <= record["dead"]["0.1"] <= 1
+        assert len(record["dead_neurons"]) == round(record["dead"]["0.1"] * 128)
         assert 1 <= record["activation_effective_rank"] <= 128
         for matrix in ("gate", "up", "down"):
             fields = record[matrix]
+            assert len(fields["starved_neurons"]) == round(fields["starved"]["0.1"] * 128)
+            assert fields["starved_neurons"] == sorted(set(fields["starved_neurons"]) & set(range(128)))
             assert 0 <= fields["starved"]["0.01"] <= fields["starved"]["0.1"] <= fields["starved"]["0.5"] <= 1
             assert len(fields["leverage"]) == LEVERAGE_QUANTILES
             assert fields["leverage"] == sorted(fields["leverage"])
@@ -160,3 +165,24 @@ def test_tensorboard_reads_the_events(run):
     assert [event.value for event in evaluations] == pytest.approx(
         [record["loss"] for record in of_kind(records, "eval")], rel=1e-6
     )
+
+
+def test_a_run_says_how_its_threads_wait_and_what_it_was_built_from(run):
+    header = log_of(run)[0]
+    assert header["wait_policy"] in ("GOMP_SPINCOUNT=1000", *(
+        f"{name}={os.environ[name]}" for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if name in os.environ))
+    assert header["load"] >= 0 and header["device_name"]
+    assert isinstance(header["commit"], str)
+
+
+def test_all_of_the_validation_text_is_evaluated_on_request(text, tmp_path):
+    data = text.read_bytes() * 8  # a tenth of it is more than 32,768 tokens
+    (tmp_path / "long.txt").write_bytes(data)
+    tokens = {}
+    for asked in ("4096", "all"):
+        run = trained(tmp_path / "long.txt", tmp_path / asked, "--steps", 1, "--eval-tokens", asked)
+        tokens[asked] = of_kind(log_of(run), "eval")[-1]["tokens"]
+        validation = log_of(run)[0]["data"]["validation_bytes"]
+    assert tokens["4096"] == 4096
+    # Sequences of 32 tokens and the byte after them do not overlap.
+    assert tokens["all"] == 32 * (validation // 33) > 40000

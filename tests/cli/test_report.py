@@ -111,7 +111,7 @@ def test_the_legend_switches_a_series_off_and_on_in_all_figures(page, comparison
     assert not any(page.value(shown))
     pressed = "[...document.querySelectorAll('[data-switch=\"1\"]')].map(e => e.getAttribute('aria-pressed'))"
     assert set(page.value(pressed)) == {"false"}
-    assert page.value("getComputedStyle(document.querySelector('#loss [data-series=\"0\"]')).display") != "none"
+    assert page.value("getComputedStyle(document.querySelector('#loss [data-series=\"4\"]')).display") != "none"
     page.value(press)
     assert all(page.value(shown))
 
@@ -128,7 +128,7 @@ def hover(page, selector):
 def test_hovering_shows_the_values_of_the_nearest_points(page, comparison):
     page.open(comparison / "report.html")
     summary = json.loads((comparison / "summary.json").read_text())
-    lines = hover(page, "#loss .series[data-series='0'] circle:last-of-type").splitlines()
+    lines = hover(page, "#loss .series[data-series='1'] circle:last-of-type").splitlines()
     assert lines[0] == "step 24"
     assert len(lines) == 1 + len(summary["optimizers"])
     muon = next(line for line in lines if line.startswith("muon "))

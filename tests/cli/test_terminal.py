@@ -1,11 +1,15 @@
 """Version, doctor, help, and what a terminal shows."""
 
+import fcntl
 import json
 import os
 import pty
 import re
+import shutil
 import signal
+import struct
 import subprocess
+import termios
 
 from conftest import SMALL, aurora, command, last_checkpoint, log_of, start, wait_for_steps
 
@@ -45,9 +49,12 @@ def test_help_lists_commands_flags_and_optimizers():
         assert name in result.stdout
 
 
-def on_a_terminal(arguments, environment):
+def on_a_terminal(arguments, environment, columns=None, output=subprocess.PIPE):
+    """What a terminal shows of standard error, and with output=None of standard output too."""
     leader, follower = pty.openpty()
-    process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=follower,
+    if columns:
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    process = subprocess.Popen(command(*arguments), stdout=output or follower, stderr=follower,
                                env={**os.environ, **environment})
     os.close(follower)
     shown = b""
@@ -130,3 +137,116 @@ def test_a_hangup_that_was_ignored_stays_so(text, tmp_path):
     process.send_signal(signal.SIGHUP)
     process.communicate(timeout=120)
     assert process.returncode == 0
+
+
+COMMANDS = "train compare report eval sample inspect direction bench doctor help completion".split()
+
+
+def lines_of(shown):
+    """Lines as a terminal shows them one after the other, without colours."""
+    plain = re.sub(r"\x1b\[\d*[a-zA-Z]", "\n", shown)
+    return [line for line in re.split(r"[\r\n]+", plain) if line]
+
+
+def test_the_time_left_of_a_comparison_is_never_cut(text, tmp_path):
+    name = "aurora:balance=release+pp_iterations=3+momentum=0.9+weight_decay=0.0125"
+    shown = on_a_terminal(["compare", "--data", text, "--out", tmp_path / "out", "--optimizers", f"{name},muon",
+                           "--seeds", 2, *SMALL, "--steps", 40], {"TERM": "xterm"}, columns=80)
+    status = [line for line in lines_of(shown) if re.match(r"run \d/\d ", line)]
+    assert any("aurora:" in line and "..." in line for line in status)
+    assert all(len(line) <= 79 and re.search(r"left (-|[\d.]+ \w+)", line) for line in status), status
+
+
+def test_prose_is_wrapped_between_words(text, tmp_path):
+    shown = on_a_terminal(["compare", "--data", text, "--out", tmp_path / "out", "--optimizers", "muon,aurora",
+                           "--seeds", 1, *SMALL, "--steps", 2, "--quiet"], {"TERM": "xterm"}, columns=80, output=None)
+    lines = lines_of(shown)
+    answer = json.loads((tmp_path / "out/summary.json").read_text())["answer"]
+    assert len(answer) > 80
+    begin = next(i for i, line in enumerate(lines) if answer.startswith(line))
+    told = " ".join(lines[begin:begin + 3])
+    assert told.startswith(answer), told
+    assert all(len(line) <= 80 for line in lines if "report:" not in line and "warning" not in line), lines
+
+
+def test_inspect_stays_within_the_width_and_shows_all_on_request(run):
+    shown = lines_of(on_a_terminal(["inspect", run, "--quiet"], {"TERM": "xterm"}, columns=80, output=None))
+    assert all(len(line) <= 80 for line in shown), shown
+    assert any("more columns with --wide" in line for line in shown)
+    wide = lines_of(on_a_terminal(["inspect", run, "--quiet", "--wide"], {"TERM": "xterm"}, columns=80, output=None))
+    assert any("col. CV" in line for line in wide) and not any("col. CV" in line for line in shown)
+
+
+def test_help_of_a_command_is_that_of_its_flag():
+    for name in COMMANDS:
+        told = aurora("help", name)
+        assert told.returncode == 0 and told.stdout == aurora(name, "--help").stdout, name
+    assert aurora("help").stdout == aurora("--help").stdout
+    result = aurora("help", "comparr")
+    assert result.returncode == 2 and "did you mean 'compare'?" in result.stderr
+
+
+def test_the_flags_of_train_are_in_groups():
+    told = aurora("help", "train").stdout
+    groups = ("Text:", "Model:", "Training:", "Optimizer:", "Records and checkpoints:", "Machine:", "Configuration:")
+    places = [told.index("\n" + group) for group in groups]
+    assert len(set(places)) == len(groups)
+    model = told[told.index("\nModel:"):].split("\n\n")[0]
+    assert "--width" in model and "--steps" not in model
+
+
+def flags_of(name):
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", "\n".join(
+        line[:32] for line in aurora(name, "--help").stdout.splitlines())))
+
+
+def completed(*words):
+    script = ('source <("$1" completion bash); shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _aurora; '
+              'printf "%s\\n" "${COMPREPLY[@]}"')
+    result = subprocess.run(["bash", "-c", script, "bash", *command(), *words], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and not result.stderr, result.stderr
+    return set(result.stdout.split())
+
+
+def test_bash_completes_commands_flags_and_values():
+    assert completed("aurora", "") >= set(COMMANDS)
+    assert completed("aurora", "comp") == {"compare", "completion"}
+    for name in ("train", "compare", "inspect"):
+        assert completed("aurora", name, "--") == flags_of(name), name
+    assert completed("aurora", "compare", "--sweep") == {"--sweep", "--sweep-lr", "--sweep-seeds", "--sweep-jointly"}
+    assert completed("aurora", "train", "--optimizer", "") == set(OPTIMIZERS)
+    assert completed("aurora", "train", "--preset", "s") == {"small"}
+    assert completed("aurora", "help", "d") == {"direction", "doctor"}
+
+
+def test_zsh_gets_every_flag_with_its_meaning():
+    script = aurora("completion", "zsh").stdout
+    assert script.startswith("#compdef aurora\n")
+    for name in COMMANDS:
+        block = script.split(f"    {name})\n")[1].split(";;")[0]
+        for flag in flags_of(name):
+            assert f"'{flag}[" in block, (name, flag)
+    if shutil.which("zsh"):
+        assert subprocess.run(["zsh", "-n"], input=script, text=True, timeout=60).returncode == 0
+    result = aurora("completion", "fish")
+    assert result.returncode == 2 and "bash or zsh" in result.stderr
+
+
+def test_the_manual_page_has_every_command_and_flag():
+    page = aurora("help", "--man").stdout
+    assert page.startswith(".TH AURORA 1 ")
+    for name in COMMANDS:
+        section = page.split(f"\n.SS aurora {name}")[1].split("\n.SS ")[0]
+        for flag in flags_of(name) - {"--help"}:
+            assert flag.replace("-", "\\-") in section, (name, flag)
+    for tool in (["groff", "-man", "-Tutf8", "-ww", "-z"], ["mandoc", "-Tlint", "-Wwarning"]):
+        if shutil.which(tool[0]):
+            checked = subprocess.run(tool, input=page, text=True, capture_output=True, timeout=60)
+            assert checked.stdout + checked.stderr == "", checked
+
+
+def test_a_sample_ends_its_line(run):
+    for tokens in (0, 7):
+        told = aurora("sample", run, "--prompt", "the", "--tokens", tokens, text=False).stdout
+        assert told.startswith(b"the") and told.endswith(b"\n")
+    assert aurora("sample", run, "--prompt", "a\n", "--tokens", 0).stdout == "a\n"

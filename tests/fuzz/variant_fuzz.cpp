@@ -1,5 +1,5 @@
 // A variant as in --optimizer, and each of its settings as text.
-#include "aurora/optimizers.hpp"
+#include "aurora/rules.hpp"
 #include "config.hpp"
 #include "fuzzed.hpp"
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "config.hpp"
 
@@ -23,6 +24,10 @@ struct WrittenRun {
   int diverged_at = 0;
   bool neurons = true;
   std::string weights_hash = "w", order_hash = "o", text_hash = "abc";
+  int width = 128;
+  std::string wait_policy = "default";
+  double product_ms = 0;                                   // of each of 4 evaluations; 0: not recorded
+  std::vector<int> starved_early = {}, starved_late = {};  // gate rows of layer 0 at steps 5 and 10
 };
 
 /// The configuration of such a run, with 10 steps.
@@ -31,6 +36,7 @@ inline trainer::TrainConfig config_of(const WrittenRun& run) {
   config.data = {"/text"};
   config.steps = 10;
   config.model.layers = 2;
+  config.model.width = run.width;
   config.seed = run.seed;
   trainer::set(config, "optim.optimizer", run.variant);
   if (config.optim) {
@@ -46,15 +52,20 @@ inline nlohmann::ordered_json neuron_record_of(const WrittenRun& run, int step, 
   const auto matrix = [&](double starved, double scale) {
     return nlohmann::ordered_json{
         {"starved", {{"0.01", 0.0}, {"0.1", starved}, {"0.5", 1.0}}},
+        {"starved_neurons", nlohmann::ordered_json::array()},
         {"leverage", {0.1 * scale, 0.2 * scale, 0.5 * scale, 1 * scale, 2 * scale, 3 * scale, 4 * scale}},
         {"update_row_norm_cv", 0.3}};
   };
   // Gate and up differ by as much as their mean allows.
+  auto gate = matrix(run.starved * part * 1.5, 1);
+  if (layer == 0) gate["starved_neurons"] = step == 10 ? run.starved_late : run.starved_early;
   return {{"kind", "neurons"},
           {"step", step},
           {"layer", layer},
+          {"neurons", 5},
           {"dead", {{"0.01", 0.0}, {"0.1", run.dead * part}}},
-          {"gate", matrix(run.starved * part * 1.5, 1)},
+          {"dead_neurons", nlohmann::ordered_json::array()},
+          {"gate", std::move(gate)},
           {"up", matrix(run.starved * part * 0.5, 3)},
           {"down", matrix(0, 5)}};
 }
@@ -69,13 +80,14 @@ inline void write_run(const std::filesystem::path& folder, const WrittenRun& run
          {"version", "0.1.0"},
          {"seed", run.seed},
          {"threads", 1},
+         {"wait_policy", run.wait_policy},
          {"parameters", 1000},
          {"tokens_per_step", 2048},
          {"data",
           {{"files", 1},
            {"bytes", 5000},
-           {"training_bytes", 4000},
-           {"validation_bytes", 1000},
+           {"training_bytes", 4500},
+           {"validation_bytes", 500},
            {"sha256", run.text_hash}}},
          {"initial_weights_sha256", run.weights_hash},
          {"data_order_sha256", run.order_hash},
@@ -91,11 +103,11 @@ inline void write_run(const std::filesystem::path& folder, const WrittenRun& run
            {"seconds", 0.5 * step}});
     if (step % 5 != 0 || step == run.diverged_at) continue;
     const double loss = step == 10 ? run.loss : 2 * run.loss;
-    write({{"kind", "eval"},
-           {"step", step},
-           {"loss", loss},
-           {"bits_per_byte", loss / 0.5},
-           {"seconds", 0.5 * step}});
+    nlohmann::ordered_json evaluation = {{"kind", "eval"}, {"step", step},
+                                         {"loss", loss},   {"bits_per_byte", loss / 0.5},
+                                         {"tokens", 300},  {"seconds", 0.5 * step}};
+    if (run.product_ms > 0) evaluation["product_ms"] = run.product_ms;
+    for (int i = 0; i < (run.product_ms > 0 ? 2 : 1); ++i) write(evaluation);
     for (int layer = 0; run.neurons && layer < 2; ++layer) write(neuron_record_of(run, step, layer));
   }
   if (run.diverged_at > 0) {
