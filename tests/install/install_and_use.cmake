@@ -6,13 +6,16 @@ string(REPLACE "," ";" components "${components}")
 execute_process(COMMAND ${CMAKE_COMMAND} --install ${build} --config ${config} --prefix ${prefix}
   OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
 
-# The shared libraries show namespace aurora and nothing else: no BLAS, no part of the C++ library, nothing for this project
+# The shared libraries show namespace aurora, and one of them the C interface, and nothing else: no BLAS, no part of the C++ library, nothing for this project
 # alone.
 find_program(nm nm REQUIRED)
 file(GLOB shared_libraries ${prefix}/lib/libaurora*.so)
 foreach(shared_library ${shared_libraries})
   execute_process(COMMAND ${nm} -DC --defined-only ${shared_library} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
   string(REGEX MATCHALL "[^\n]+" symbols "${symbols}")
+  if(shared_library MATCHES "libaurora[.]so$")
+    list(FILTER symbols EXCLUDE REGEX "^[0-9a-f]+ T aurora_[a-z_]+$")
+  endif()
   list(FILTER symbols EXCLUDE REGEX
     "^[0-9a-f]+ . ((typeinfo|typeinfo name|vtable|VTT|guard variable) for )?aurora::[^\n]*$")
   execute_process(COMMAND ${nm} -DC --defined-only ${shared_library} OUTPUT_VARIABLE text)
@@ -71,6 +74,30 @@ execute_process(COMMAND ${CMAKE_COMMAND} --build ${place}/outside-build COMMAND_
 foreach(component ${components})
   execute_process(COMMAND ${place}/outside-build/uses_${component} COMMAND_ERROR_IS_FATAL ANY)
 endforeach()
+
+# The C interface without a C++ compiler, by find_package and by pkg-config. Not under a sanitizer, whose runtime only the
+# compiler of the library links, and not with a static library, which needs the C++ runtime.
+if(c_compiler AND shared_libraries AND NOT flags MATCHES "sanitize")
+  set(outside_c ${CMAKE_CURRENT_LIST_DIR}/outside_c)
+  file(REMOVE_RECURSE ${place}/outside-c-build)
+  execute_process(
+    COMMAND ${CMAKE_COMMAND} -G ${generator} -S ${outside_c} -B ${place}/outside-c-build
+      -D CMAKE_BUILD_TYPE=${config} -D CMAKE_C_COMPILER=${c_compiler} -D CMAKE_PREFIX_PATH=${moved} -D source=${c_source}
+    OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+  execute_process(COMMAND ${CMAKE_COMMAND} --build ${place}/outside-c-build COMMAND_ERROR_IS_FATAL ANY)
+  execute_process(COMMAND ${place}/outside-c-build/uses_c COMMAND_ERROR_IS_FATAL ANY)
+
+  find_program(pkg_config pkg-config)
+  if(pkg_config)
+    execute_process(COMMAND ${CMAKE_COMMAND} -E env PKG_CONFIG_PATH=${moved}/lib/pkgconfig
+        ${pkg_config} --cflags --libs aurora
+      OUTPUT_VARIABLE words OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+    separate_arguments(words UNIX_COMMAND "${words}")
+    execute_process(COMMAND ${c_compiler} -std=c11 ${c_source} ${words} -lm -Wl,-rpath,${moved}/lib -o ${place}/uses_c
+      COMMAND_ERROR_IS_FATAL ANY)
+    execute_process(COMMAND ${place}/uses_c COMMAND_ERROR_IS_FATAL ANY)
+  endif()
+endif()
 if(EXISTS ${moved}/bin/aurora)
   execute_process(COMMAND ${moved}/bin/aurora --version COMMAND_ERROR_IS_FATAL ANY)
 endif()
