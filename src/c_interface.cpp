@@ -27,9 +27,8 @@ using namespace aurora;
 // Of a fixed size, because what tells an error must not fail.
 thread_local std::array<char, 2048> last_error = {};
 
-template <class... Values>
-void keep_error(const char* format, Values... values) noexcept {
-  std::snprintf(last_error.data(), last_error.size(), format, values...);
+void keep_error(const char* text) noexcept {
+  std::snprintf(last_error.data(), last_error.size(), "%s", text);
 }
 
 /// The body of a call: its status, or that of its exception. None leaves it.
@@ -39,10 +38,10 @@ aurora_status status_of(Work&& work) noexcept {
   try {
     return work();
   } catch (const std::invalid_argument& error) {
-    keep_error("%s", error.what());
+    keep_error(error.what());
     return AURORA_INVALID;
   } catch (const std::exception& error) {
-    keep_error("%s", error.what());
+    keep_error(error.what());
   } catch (...) {
     keep_error("[aurora] An exception that says nothing");
   }
@@ -102,15 +101,17 @@ Lists& lists_of_this_thread() {
   return lists;
 }
 
-/// Tells of the first gradient with an Inf or NaN.
+/// Tells of the first gradient with an Inf or NaN, without allocating.
 aurora_status not_finite(Backend& backend, const char* where, std::span<const ConstMatrixView> gradients) {
-  for (std::size_t i = 0; i < gradients.size(); ++i) {
-    if (all_finite(backend, checked(where, "gradient", gradients[i]))) continue;
-    keep_error("[aurora::%s] Nothing was written, a gradient has an Inf or NaN: gradient %zu", where, i);
-    return AURORA_NOT_FINITE;
+  std::size_t i = 0;
+  while (i < gradients.size() && all_finite(backend, checked(where, "gradient", gradients[i]))) ++i;
+  if (i == gradients.size()) {
+    std::snprintf(last_error.data(), last_error.size(),
+                  "[aurora::%s] Nothing was written, a gradient is larger than its state can hold", where);
+  } else {
+    std::snprintf(last_error.data(), last_error.size(),
+                  "[aurora::%s] Nothing was written, there is an Inf or NaN: gradient %zu", where, i);
   }
-  keep_error("[aurora::%s] Nothing was written, a gradient is larger than the type of its state can hold",
-             where);
   return AURORA_NOT_FINITE;
 }
 
@@ -252,10 +253,12 @@ aurora_status aurora_direction(aurora_backend* backend, const aurora_rule* rule,
     Backend& on = *needed("direction", "backend", backend).backend;
     const Rule& by = needed("direction", "rule", rule).rule;
     if (!takes_matrices(by)) fail("direction", "This rule has no directions: ", name(by));
-    auto& [g, states, other_states, u, extents] = lists_of_this_thread();
+    Lists& lists = lists_of_this_thread();
+    auto& g = lists.gradients;
+    auto& u = lists.written;
     read(g, "direction", "gradients", gradients, count);
     read(u, "direction", "directions", directions, count);
-    require_directions(g, u, extents);
+    require_directions(g, u, lists.extents);
     if (!look(on, g, DType::f64).open) return not_finite(on, "direction", g);
     const Index all = std::ssize(g);
     on.for_each_part({&all, 1}, [&](Backend& part, std::size_t, Index begin, Index end) {

@@ -133,7 +133,7 @@ TEST(CInterface, AllocatesNothingAfterTheFirstStepOfItsKind) {
         lists[i].push_back(aurora_row_major(data, m, n, AURORA_FLOAT32));
       }
     }
-    const auto& [g, m, v, w] = lists;
+    const auto &g = lists[0], &m = lists[1], &v = lists[2], &w = lists[3];
     const bool remembers = aurora_rule_row_state_size(rule, 2, 2) > 0;
     std::int64_t step = 0;
     const auto steps = [&] {
