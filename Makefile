@@ -1,4 +1,4 @@
-.PHONY: build demo test bench format
+.PHONY: build demo test bench wheel format fuzz soak
 build:
 	scripts/setup
 	cmake --preset release >/dev/null && cmake --build --preset release --target aurora_cli
@@ -10,8 +10,19 @@ test:
 	scripts/setup --test
 	cmake --preset release >/dev/null && cmake --build --preset release
 	ctest --preset release && .venv/bin/python -m pytest -q tests
+# dist/aurora_optim-*.whl, for this Python and the torch in .venv.
+wheel:
+	scripts/setup --test
+	.venv/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
 bench: build
 	bench/run
 format:
 	scripts/setup --dev
 	git ls-files -co --exclude-standard '*.cpp' '*.hpp' '*.c' '*.h' | xargs clang-format-14 -i
+# Seconds for each target.
+SECONDS = 60
+fuzz:
+	scripts/setup --dev
+	tests/fuzz/run $(SECONDS)
+soak: build
+	.venv/bin/python tests/soak

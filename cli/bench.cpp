@@ -17,6 +17,7 @@
 #include "bench_inputs.hpp"
 #include "command.hpp"
 #include "config.hpp"
+#include "json_line.hpp"
 #include "safetensors.hpp"
 #include "stage_clock.hpp"
 #include "terminal.hpp"
@@ -254,7 +255,7 @@ class BenchProgress {
   BenchProgress(const BenchProgress&) = delete;
   BenchProgress& operator=(const BenchProgress&) = delete;
   ~BenchProgress() {
-    if (moving_ && !quiet_) fmt::print(stderr, "\r\x1b[K");
+    if (moving_ && !quiet_) cli::show(stderr, "\r\x1b[K");
   }
   void show(std::size_t done, std::size_t all, const std::string& what) {
     if (quiet_ || (!moving_ && milliseconds_since(last_) < 5000)) return;
@@ -262,9 +263,8 @@ class BenchProgress {
     const double seconds = milliseconds_since(start_) / 1000,
                  share = static_cast<double>(done) / static_cast<double>(all);
     const std::string left = done == 0 ? "" : ", left " + duration(seconds / share - seconds);
-    fmt::print(stderr, "{}{}/{}  {}{}{}", moving_ ? "\r\x1b[K" : "", done + 1, all, what, left,
-               moving_ ? "" : "\n");
-    std::fflush(stderr);
+    cli::show(stderr, fmt::format("{}{}/{}  {}{}{}", moving_ ? "\r\x1b[K" : "", done + 1, all, what, left,
+                                  moving_ ? "" : "\n"));
   }
 
  private:
@@ -350,7 +350,7 @@ void print_json(const Flags& flags, const std::vector<Row>& rows) {
                               {"alignment", finite(m.alignment)},
                               {"stages", stages}});
   }
-  fmt::print("{}\n", object.dump());
+  fmt::print("{}", json_line(object));
 }
 
 int bench(const Flags& flags) {

@@ -33,7 +33,8 @@ std::string version_text();
 /// The part before the first newline.
 std::string first_line(std::string_view text);
 
-/// Text from files, which may hold anything: control characters, and bytes that are no UTF-8, as \xNN.
+/// Text from files, which may hold anything, for a terminal: bytes that are no UTF-8 and ASCII controls as
+/// \xNN, other controls and what turns the direction of text as \u{NNNN}.
 std::string printable(std::string_view text);
 
 /// An integer between least and most. Throws std::invalid_argument that names the flag, the value and the

@@ -19,6 +19,7 @@
 #include "run_all.hpp"
 #include "stop.hpp"
 #include "terminal.hpp"
+#include "text_data.hpp"
 #include "train.hpp"
 #include "train_flags.hpp"
 
@@ -273,7 +274,7 @@ void print_columns(const Columns& columns) {
 void print_warnings(const Comparison& comparison) {
   std::fflush(stdout);
   for (const std::string& warning : comparison.warnings)
-    fmt::print(stderr, "aurora compare: warning: {}\n", printable(warning));
+    cli::show(stderr, fmt::format("aurora compare: warning: {}\n", printable(warning)));
 }
 
 void print_results(const std::vector<compare::ExpansionResult>& results, const fs::path& out) {
@@ -291,6 +292,13 @@ void print_results(const std::vector<compare::ExpansionResult>& results, const f
       "below 0.1 of its layer's median; both at the last step, over layers\n"
       "report: {}\n",
       (out / "report.html").string());
+}
+
+/// The text of a run as it is now, as its header will say.
+std::string text_now(const trainer::TrainConfig& config) {
+  const trainer::TextData data(config.data, config.validation, config.model.context + 1);
+  const trainer::CorpusSummary& text = data.summary();
+  return compare::text_of(text.sha256, text.training_bytes, text.validation_bytes);
 }
 
 int compare_optimizers(const Flags& flags, const std::string& command) {
@@ -314,7 +322,8 @@ int compare_optimizers(const Flags& flags, const std::string& command) {
         compare::run_all(part.design, part.folder, trainer::train,
                          {.progress = [&](auto all, const auto& current) { board.show(all, current); },
                           .notice = [&](const std::string& text) { board.notice(text); },
-                          .stop = &stop});
+                          .stop = &stop,
+                          .text = text_now});
     runs += outcome.runs.size();
     for (const auto& run : outcome.runs)
       ended += run.state == compare::RunState::finished || run.state == compare::RunState::diverged ? 1 : 0;
@@ -336,8 +345,8 @@ int compare_optimizers(const Flags& flags, const std::string& command) {
     }
   }
   if (!interrupted) return kGood;
-  fmt::print(stderr, "stopped with {} of {} runs done, all kept in {}; go on with: {}\n", ended, runs,
-             out.string(), command);
+  cli::show(stderr, fmt::format("stopped with {} of {} runs done, all kept in {}; go on with: {}\n", ended,
+                                runs, printable(out.string()), command));
   return kStopped;
 }
 

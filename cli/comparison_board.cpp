@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "command.hpp"
 #include "terminal.hpp"
 
 namespace aurora::cli {
@@ -36,19 +37,18 @@ ComparisonBoard::ComparisonBoard(std::FILE* stream, bool quiet, const compare::D
 }
 
 ComparisonBoard::~ComparisonBoard() {
-  if (drawn_lines_ > 0) std::fputc('\n', stream_);
+  if (drawn_lines_ > 0) cli::show(stream_, "\n");
 }
 
 void ComparisonBoard::clear() {
-  if (drawn_lines_ > 1) fmt::print(stream_, "\x1b[{}A", drawn_lines_ - 1);
-  if (drawn_lines_ > 0) std::fputs("\r\x1b[J", stream_);
+  if (drawn_lines_ > 1) cli::show(stream_, fmt::format("\x1b[{}A", drawn_lines_ - 1));
+  if (drawn_lines_ > 0) cli::show(stream_, "\r\x1b[J");
   drawn_lines_ = 0;
 }
 
 void ComparisonBoard::draw(const std::vector<std::string>& lines) {
   clear();
-  fmt::print(stream_, "{}", fmt::join(lines, "\n"));
-  std::fflush(stream_);
+  cli::show(stream_, fmt::format("{}", fmt::join(lines, "\n")));
   drawn_lines_ = static_cast<int>(lines.size());
 }
 
@@ -119,8 +119,7 @@ void ComparisonBoard::show(std::span<const PlannedRun> runs, const PlannedRun& c
   if (now < next_ && !ended(current)) return;
   if (!moving_) {
     next_ = now + kLineInterval;
-    fmt::print(stream_, "{}\n", status(runs, current));
-    std::fflush(stream_);
+    cli::show(stream_, status(runs, current) + "\n");
     return;
   }
   next_ = now + kMovingInterval;
@@ -135,8 +134,7 @@ void ComparisonBoard::show(std::span<const PlannedRun> runs, const PlannedRun& c
 void ComparisonBoard::notice(const std::string& text) {
   if (quiet_) return;
   clear();
-  fmt::print(stream_, "{}\n", text);
-  std::fflush(stream_);
+  cli::show(stream_, printable(text) + "\n");
 }
 
 }  // namespace aurora::cli

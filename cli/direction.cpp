@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -13,10 +12,13 @@
 #include <thread>
 #include <vector>
 
+#include "atomic_file.hpp"
 #include "aurora/diagnostics.hpp"
 #include "aurora/step.hpp"
 #include "command.hpp"
+#include "json_line.hpp"
 #include "safetensors.hpp"
+#include "terminal.hpp"
 
 namespace aurora::cli {
 
@@ -106,11 +108,10 @@ Report direction_of_tensor(Backend& backend, const Rule& options,
 
 /// A whole file under its name, or nothing.
 void write_file(const std::filesystem::path& file, std::span<const trainer::TensorEntry> tensors) {
-  std::filesystem::path temporary = file;
-  temporary += fmt::format(".partial-{}", getpid());
+  const auto temporary = trainer::temporary_name(file);
   try {
     trainer::write_safetensors(temporary, tensors);
-    std::filesystem::rename(temporary, file);
+    trainer::atomic_rename(temporary, file);
   } catch (...) {
     std::error_code ignored;
     std::filesystem::remove(temporary, ignored);
@@ -120,11 +121,11 @@ void write_file(const std::filesystem::path& file, std::span<const trainer::Tens
 
 void print_table(const std::vector<Report>& reports) {
   std::size_t width = 4;
-  for (const auto& report : reports) width = std::max(width, report.name.size());
+  for (const auto& report : reports) width = std::max(width, printable(report.name).size());
   fmt::print("{:<{}}  {:>13}  {:>5}  {:>11}  {:>19}  {:>11}\n", "name", width, "shape", "dtype",
              "row-norm CV", "orthogonality error", "<G,U>");
   for (const auto& report : reports) {
-    fmt::print("{:<{}}  {:>13}  {:>5}  {:>11.4g}  {:>19.3g}  {:>11.5g}\n", report.name, width,
+    fmt::print("{:<{}}  {:>13}  {:>5}  {:>11.4g}  {:>19.3g}  {:>11.5g}\n", printable(report.name), width,
                fmt::format("{}x{}", report.rows, report.cols), report.dtype, report.row_norm_cv,
                report.orthogonality_error, report.alignment);
   }
@@ -145,7 +146,7 @@ void print_json(const Flags& flags, const std::vector<Report>& reports,
   object["skipped"] = nlohmann::ordered_json::array();
   for (const auto& [name, reason] : skipped)
     object["skipped"].push_back({{"name", name}, {"reason", reason}});
-  fmt::print("{}\n", object.dump());
+  fmt::print("{}", json_line(object));
 }
 
 int direction(const Flags& flags) {
@@ -169,6 +170,7 @@ int direction(const Flags& flags) {
     auto& bytes = memory.emplace_back();
     reports.push_back(entry.dtype == "F32" ? direction_of_tensor<float>(*backend, options, entry, bytes)
                                            : direction_of_tensor<double>(*backend, options, entry, bytes));
+    file.require_whole();
     directions.push_back({entry.name, entry.dtype, entry.shape, bytes});
   }
   if (directions.empty()) {
@@ -176,7 +178,8 @@ int direction(const Flags& flags) {
         fmt::format("{}: no matrix in it: a direction needs a 2-D tensor of F32 or F64", flags.in));
   }
   write_file(flags.out, directions);
-  for (const auto& [name, reason] : skipped) fmt::print(stderr, "skipped '{}': {}\n", name, reason);
+  for (const auto& [name, reason] : skipped)
+    show(stderr, fmt::format("skipped '{}': {}\n", printable(name), printable(reason)));
   if (flags.json) {
     print_json(flags, reports, skipped);
   } else {

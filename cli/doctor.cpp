@@ -10,6 +10,7 @@
 #include "aurora/backend.hpp"
 #include "aurora/version.hpp"
 #include "command.hpp"
+#include "json_line.hpp"
 #include "terminal.hpp"
 #include "train.hpp"
 
@@ -67,7 +68,7 @@ int doctor(bool json) {
     nlohmann::ordered_json object;
     for (const auto& [name, value] : facts) object[name] = value;
     object["missing"] = missing;
-    fmt::print("{}\n", object.dump());
+    fmt::print("{}", json_line(object));
     return kGood;
   }
   constexpr std::size_t kIndent = 10;

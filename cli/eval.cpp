@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "command.hpp"
+#include "json_line.hpp"
 #include "terminal.hpp"
 #include "train.hpp"
 
@@ -25,7 +26,7 @@ int evaluate(const Flags& flags) {
   if (flags.json) {
     const nlohmann::ordered_json object = {
         {"loss", result.loss}, {"bits_per_byte", result.bits_per_byte}, {"tokens", result.tokens}};
-    fmt::print("{}\n", object.dump());
+    fmt::print("{}", json_line(object));
     return kGood;
   }
   fmt::print("loss           {:.6f} nats per token\nbits per byte  {:.6f}\ntokens         {}\n", result.loss,

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -15,6 +16,8 @@
 #include "aurora/step.hpp"
 #include "aurora/version.hpp"
 #include "command.hpp"
+#include "process.hpp"
+#include "terminal.hpp"
 #include "text_data.hpp"
 #include "train.hpp"
 
@@ -22,17 +25,46 @@ namespace aurora::cli {
 
 std::string first_line(std::string_view text) { return std::string(text.substr(0, text.find('\n'))); }
 
+namespace {
+
+/// Of the first character of UTF-8: its code point and bytes.
+struct Character {
+  char32_t code;
+  std::size_t bytes;
+};
+Character first_character(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text.front());
+  if (lead < 0x80) return {lead, 1};
+  const std::size_t bytes = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+  char32_t code = lead & (0x7FU >> bytes);
+  for (std::size_t i = 1; i < bytes; ++i) code = code << 6 | (static_cast<unsigned char>(text[i]) & 0x3FU);
+  return {code, bytes};
+}
+
+/// Controls, what turns the direction of text, and what breaks lines: a terminal obeys these.
+bool is_shown(char32_t code) {
+  const auto between = [code](char32_t first, char32_t last) { return code >= first && code <= last; };
+  return !(code < 0x20 || between(0x7F, 0x9F) || code == 0xAD || code == 0x61C || between(0x200B, 0x200F) ||
+           between(0x2028, 0x202E) || between(0x2060, 0x206F) || code == 0xFEFF || between(0xFFF9, 0xFFFB) ||
+           between(0xE0000, 0xE007F));
+}
+
+}  // namespace
+
 std::string printable(std::string_view text) {
   const bool utf8 = trainer::is_utf8(text, false);
   std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool shown = byte >= 0x20 && byte != 0x7f && (utf8 || byte < 0x80);
-    if (shown) {
-      out += c;
-    } else {
+  while (!text.empty()) {
+    const auto byte = static_cast<unsigned char>(text.front());
+    const auto [code, bytes] = utf8 ? first_character(text) : Character{byte, 1};
+    if (is_shown(code) && (utf8 || byte < 0x80)) {
+      out += text.substr(0, bytes);
+    } else if (code < 0x80 || !utf8) {
       out += fmt::format("\\x{:02x}", byte);
+    } else {
+      out += fmt::format("\\u{{{:x}}}", static_cast<std::uint32_t>(code));
     }
+    text.remove_prefix(bytes);
   }
   return out;
 }
@@ -113,7 +145,7 @@ std::string unknown_subcommand(const CLI::App& app, int argc, char** argv) {
 }
 
 int report_error(std::string_view where, std::string_view message, int code) {
-  fmt::print(stderr, "{}: {}\n", where, printable(first_line(message)));
+  show(stderr, fmt::format("{}: {}\n", where, printable(first_line(message))));
   return code;
 }
 
@@ -147,7 +179,7 @@ int run_command(int argc, char** argv) {
   if (version) {
     fmt::print("{}", version_text());
     if (const auto warning = blas_warning(); !warning.empty())
-      fmt::print(stderr, "aurora: warning: {}\n", warning);
+      show(stderr, fmt::format("aurora: warning: {}\n", warning));
     return kGood;
   }
   if (!chosen) {
@@ -173,6 +205,8 @@ int run_command(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
+    aurora::cli::fill_standard_descriptors();
+    aurora::cli::require_stack();
     const int code = aurora::cli::run_command(argc, argv);
     if (std::fflush(stdout) != 0 && code == aurora::cli::kGood) {
       return aurora::cli::report_error("aurora", fmt::format("standard output: {}", std::strerror(errno)),
@@ -180,7 +214,6 @@ int main(int argc, char** argv) {
     }
     return code;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "aurora: %s\n", error.what());
-    return aurora::cli::kFailed;
+    return aurora::cli::report_error("aurora", error.what(), aurora::cli::kFailed);
   }
 }

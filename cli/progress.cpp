@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "command.hpp"
 #include "terminal.hpp"
 
 namespace aurora::cli {
@@ -44,11 +45,11 @@ ProgressLine::ProgressLine(std::FILE* stream, bool quiet)
 }
 
 ProgressLine::~ProgressLine() {
-  if (drawn_) std::fputc('\n', stream_);
+  if (drawn_) cli::show(stream_, "\n");
 }
 
 void ProgressLine::clear() {
-  if (drawn_) std::fputs("\r\x1b[K", stream_);
+  if (drawn_) cli::show(stream_, "\r\x1b[K");
   drawn_ = false;
 }
 
@@ -64,24 +65,22 @@ void ProgressLine::show(double share, const std::string& text) {
   if (now < next_ && share < 1) return;
   if (!moving_) {
     next_ = now + kLineInterval;
-    fmt::print(stream_, "{}\n", text);
+    cli::show(stream_, text + "\n");
     return;
   }
   next_ = now + kMovingInterval;
   const int columns = terminal_columns(stream_) - 1;
   std::string bar = progress_bar(share, columns - static_cast<int>(text.size()) - 1);
   clear();
-  if (!bar.empty()) fmt::print(stream_, "{}{}{} ", color_ ? "\x1b[36m" : "", bar, color_ ? "\x1b[0m" : "");
-  fmt::print(stream_, "{}", text.substr(0, static_cast<std::size_t>(std::max(columns, 1))));
-  std::fflush(stream_);
+  if (!bar.empty()) bar = fmt::format("{}{}{} ", color_ ? "\x1b[36m" : "", bar, color_ ? "\x1b[0m" : "");
+  cli::show(stream_, bar + text.substr(0, static_cast<std::size_t>(std::max(columns, 1))));
   drawn_ = true;
 }
 
 void ProgressLine::notice(const std::string& text) {
   if (quiet_) return;
   clear();
-  fmt::print(stream_, "{}\n", text);
-  std::fflush(stream_);
+  cli::show(stream_, printable(text) + "\n");
 }
 
 }  // namespace aurora::cli

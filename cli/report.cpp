@@ -23,7 +23,7 @@ int write_report(const std::string& folder) {
   std::fflush(stdout);
   for (const auto& [expansion, comparison] : results) {
     for (const std::string& warning : comparison.warnings)
-      fmt::print(stderr, "aurora report: warning: {}\n", printable(warning));
+      cli::show(stderr, fmt::format("aurora report: warning: {}\n", printable(warning)));
   }
   return kGood;
 }

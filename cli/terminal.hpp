@@ -8,6 +8,9 @@ namespace aurora::cli {
 
 bool is_terminal(std::FILE* stream);
 
+/// Writes text for people. Where that fails (a full disk, a closed or dead terminal) the work goes on.
+void show(std::FILE* stream, std::string_view text);
+
 /// Columns of the terminal behind `stream`; 80 where that is unknown.
 int terminal_columns(std::FILE* stream);
 /// Its rows; 24 where that is unknown.

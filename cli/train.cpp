@@ -13,6 +13,7 @@
 
 #include "command.hpp"
 #include "config.hpp"
+#include "json_line.hpp"
 #include "progress.hpp"
 #include "run_summary.hpp"
 #include "stop.hpp"
@@ -77,7 +78,7 @@ void print_json(const trainer::RunResult& result, const std::filesystem::path& o
   object.update({{"out", out.string()},
                  {"checkpoint", result.checkpoint.string()},
                  {"log", (out / "log.jsonl").string()}});
-  fmt::print("{}\n", object.dump());
+  fmt::print("{}", json_line(object));
 }
 
 void print_table(const trainer::TrainConfig& config, const trainer::RunResult& result,
@@ -139,13 +140,15 @@ int train(const Flags& flags) {
       }
       return kGood;
     case trainer::RunEnd::interrupted:
-      fmt::print(stderr, "stopped after step {}, saved in {}; go on with: {}\n", result.step,
-                 result.checkpoint.string(), resume_command(out));
+      cli::show(stderr, fmt::format("stopped after step {}, saved in {}; go on with: {}\n", result.step,
+                                    printable(result.checkpoint.string()), resume_command(out)));
       return kStopped;
     case trainer::RunEnd::diverged:
-      fmt::print(stderr, "aurora train: {}; {}; a smaller --lr may help\n", first_line(result.message),
-                 result.checkpoint.empty() ? std::string("no checkpoint was saved before")
-                                           : "last good checkpoint: " + result.checkpoint.string());
+      cli::show(stderr,
+                fmt::format("aurora train: {}; {}; a smaller --lr may help\n", first_line(result.message),
+                            result.checkpoint.empty()
+                                ? "no checkpoint was saved before"
+                                : "last good checkpoint: " + printable(result.checkpoint.string())));
       return kDiverged;
   }
   return kFailed;

@@ -42,6 +42,7 @@ install(FILES ${PROJECT_BINARY_DIR}/aurora-config.cmake ${PROJECT_BINARY_DIR}/au
 # For pkg-config, the core alone. A static one with oneMKL has no such file: the place of oneMKL's archives is not its to know.
 if(AURORA_SHARED OR NOT "mkl" IN_LIST AURORA_BLAS_BUILT_IN)
   file(RELATIVE_PATH pc_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+  string(REGEX REPLACE "/$" "" pc_prefix ${pc_prefix})
   set(pc_static_libraries)
   if(NOT AURORA_SHARED)
     set(pc_static_libraries " -l:libgomp.so.1 -ldl -lpthread -lstdc++ -lm")

@@ -5,7 +5,7 @@
 # the wheel was built with CUDA. Sets AURORA_TORCH_DIR and AURORA_TORCH_VERSION.
 set(AURORA_TORCH_DIR "" CACHE PATH "Folder of the torch Python package")
 if(TARGET torch)
-  get_target_property(torch_file torch IMPORTED_LOCATION)
+  get_target_property(torch_file torch LOCATION)
   if(torch_file)
     get_filename_component(torch_folder ${torch_file}/../.. ABSOLUTE)
     set(AURORA_TORCH_DIR ${torch_folder} CACHE PATH "Folder of the torch Python package" FORCE)
@@ -13,18 +13,23 @@ if(TARGET torch)
 endif()
 find_program(AURORA_PYTHON NAMES python3)
 set(pythons ${CMAKE_SOURCE_DIR}/.venv/bin/python ${AURORA_PYTHON})
-if(SKBUILD)
-  set(pythons ${AURORA_PYTHON})
+set(modes -B)
+if(SKBUILD)  # the Python that builds, also without the environment of its own that pip gives it (-I), and the active one
+  set(pythons ${AURORA_PYTHON} $ENV{VIRTUAL_ENV}/bin/python)
+  set(modes -B -I)
 endif()
 foreach(python ${pythons})
-  if(NOT AURORA_TORCH_DIR AND EXISTS ${python})
-    execute_process(
-      COMMAND ${python} -c "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
-      OUTPUT_VARIABLE torch_folder OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-    if(torch_folder)
-      set(AURORA_TORCH_DIR ${torch_folder} CACHE PATH "Folder of the torch Python package" FORCE)
+  foreach(mode ${modes})
+    if(NOT AURORA_TORCH_DIR AND EXISTS ${python})
+      execute_process(
+        COMMAND ${python} ${mode} -c
+          "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
+        OUTPUT_VARIABLE torch_folder OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+      if(torch_folder)
+        set(AURORA_TORCH_DIR ${torch_folder} CACHE PATH "Folder of the torch Python package" FORCE)
+      endif()
     endif()
-  endif()
+  endforeach()
 endforeach()
 
 if(EXISTS ${AURORA_TORCH_DIR}/version.py)
@@ -48,7 +53,7 @@ endif()
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(AuroraTorch REQUIRED_VARS AURORA_TORCH_DIR AURORA_TORCH_VERSION
   VERSION_VAR AURORA_TORCH_VERSION
-  REASON_FAILURE_MESSAGE "no whole torch package there. Run scripts/setup, set AURORA_TORCH_DIR, or use -DAURORA_TORCH=OFF.")
+  REASON_FAILURE_MESSAGE "no whole torch package there. Type pip install torch, run scripts/setup, set AURORA_TORCH_DIR, or use -DAURORA_TORCH=OFF.")
 if(AuroraTorch_FOUND AND NOT TARGET aurora::libtorch)
   add_library(aurora::libtorch INTERFACE IMPORTED GLOBAL)
   target_include_directories(aurora::libtorch SYSTEM INTERFACE

@@ -16,6 +16,7 @@ std::string decimals(double value) {
 }
 
 std::string interval(const Estimate& value) {
+  if (!std::isfinite(value.low)) return "95 % interval not defined";
   return "95 % interval " + decimals(value.low) + " to " + decimals(value.high);
 }
 

@@ -44,13 +44,22 @@ std::string variant_of(const trainer::TrainConfig& config) {
   return text;
 }
 
-bool is_run(const fs::path& folder) { return fs::exists(folder / "log.jsonl"); }
+bool is_run(const fs::path& folder) {
+  std::error_code error;
+  return fs::exists(folder / "log.jsonl", error) && !error;
+}
+
+/// Also where a link leads to one; a link to nothing, or to itself, is none.
+bool is_folder(const fs::directory_entry& entry) {
+  std::error_code error;
+  return entry.is_directory(error) && !error;
+}
 
 std::vector<fs::path> folders_in(const fs::path& folder) {
   std::vector<fs::path> found;
   if (fs::is_directory(folder))
     for (const auto& entry : fs::directory_iterator(folder))
-      if (entry.is_directory()) found.push_back(entry.path());
+      if (is_folder(entry)) found.push_back(entry.path());
   std::ranges::sort(found);
   return found;
 }
@@ -148,7 +157,7 @@ std::vector<Group> groups_below(const fs::path& folder, std::vector<std::string>
   if (is_run(folder)) found.push_back(folder);
   for (auto entry = fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied);
        entry != fs::recursive_directory_iterator(); ++entry) {
-    if (entry->is_directory() && is_run(entry->path())) found.push_back(entry->path());
+    if (is_folder(*entry) && is_run(entry->path())) found.push_back(entry->path());
   }
   std::ranges::sort(found);
   std::map<std::string, std::map<double, Runs>> by_options;
@@ -357,6 +366,28 @@ std::string agreed(const std::vector<Group>& groups, std::uint64_t seed, const c
   return text.value_or("");
 }
 
+/// A warning where two runs, those of the sweep included, read other text.
+void warn_of_text(const std::vector<Group>& groups, std::vector<std::string>& warnings) {
+  const RunData* first = nullptr;
+  const auto differs = [&](const Runs& runs) {
+    for (const RunData& run : runs) {
+      const std::string text = text_of(run);
+      if (text.empty()) continue;
+      if (first == nullptr) first = &run;
+      if (text == text_of(*first)) continue;
+      warnings.push_back("the text differs between " + first->folder.string() + " and " +
+                         run.folder.string() + ", so the runs are not comparable");
+      return true;
+    }
+    return false;
+  };
+  for (const Group& group : groups) {
+    if (differs(group.runs)) return;
+    for (const auto& [factor, runs] : group.sweep)
+      if (differs(runs)) return;
+  }
+}
+
 /// Keys of the settings that belong to the optimizer under comparison.
 std::vector<std::string> own_keys(const trainer::TrainConfig& config) {
   std::vector<std::string> keys;
@@ -553,6 +584,7 @@ Comparison read_comparison(const fs::path& folder) {
     comparison.warnings.push_back(std::to_string(wanted - ended) + " of " + std::to_string(wanted) +
                                   " runs are missing or not finished");
   }
+  warn_of_text(groups, comparison.warnings);
   warn_of_settings(groups, comparison.warnings);
   warn_of_results(comparison, comparison.warnings);
   if (most_finished == 1)

@@ -4,13 +4,14 @@
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <fstream>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <stdexcept>
 
 #include "atomic_file.hpp"
+#include "json_text.hpp"
 
 namespace aurora::compare {
 namespace {
@@ -19,6 +20,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kFile = "comparison.json";
+constexpr trainer::JsonLimits kLimits = {.bytes = std::size_t{64} << 20, .depth = 8, .keys = 1000};
 /// Settings of what a run saves.
 constexpr std::array<std::string_view, 3> kWithoutEffect = {"train.save_every", "train.keep",
                                                             "train.save_momentum"};
@@ -42,6 +44,11 @@ std::string list_text(const std::vector<double>& numbers) {
                                const std::string& now) {
   throw std::invalid_argument(folder.string() + " holds another comparison: " + what + " is " +
                               shown(before) + " there, here " + shown(now) + "; name another --out");
+}
+
+[[noreturn]] void fail_record(const fs::path& file, const std::string& what) {
+  throw std::runtime_error(file.string() + ": not the record of a comparison (" + what +
+                           "); delete it and call aurora compare again as before");
 }
 
 }  // namespace
@@ -99,8 +106,18 @@ void validate(const Design& design) {
                                     (a->name == b->name ? "" : " and " + b->name + " have the same options"));
     }
   }
-  if (design.seeds < 1) throw std::invalid_argument("--seeds must be at least 1");
-  if (design.sweep_seeds < 1) throw std::invalid_argument("--sweep-seeds must be at least 1");
+  for (const auto& [flag, seeds] :
+       {std::pair("--seeds", design.seeds), {"--sweep-seeds", design.sweep_seeds}}) {
+    if (seeds < 1 || seeds > kMostSeeds)
+      throw std::invalid_argument(std::string(flag) + " must be from 1 to " + std::to_string(kMostSeeds) +
+                                  ", not " + std::to_string(seeds));
+  }
+  // The last seed is one that train.seed can be.
+  constexpr auto kLastSeed = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  if (design.first_seed > kLastSeed - static_cast<std::uint64_t>(design.seeds - 1))
+    throw std::invalid_argument("--seed " + std::to_string(design.first_seed) + " leaves no room for " +
+                                std::to_string(design.seeds) + " seeds: the last would be above " +
+                                std::to_string(kLastSeed));
   std::set<double> factors;
   for (const double factor : design.factors) {
     if (!(std::isfinite(factor) && factor > 0))
@@ -140,14 +157,20 @@ std::optional<Design> read_design(const fs::path& folder) {
   const fs::path file = folder / kFile;
   if (!fs::exists(file)) return {};
   try {
-    std::ifstream in(file, std::ios::binary);
-    const Json object = Json::parse(in);
+    const Json object = trainer::read_json(file, kLimits);
+    const auto whole = [&](const char* key, std::int64_t least, std::int64_t most) {
+      if (!trainer::is_whole(object.at(key), least, most))
+        throw std::invalid_argument(std::string(key) + " is not from " + std::to_string(least) + " to " +
+                                    std::to_string(most));
+      return object.at(key).get<std::int64_t>();
+    };
     Design design;
     design.command = object.at("command");
-    design.first_seed = object.at("first_seed");
-    design.seeds = object.at("seeds");
+    design.first_seed =
+        static_cast<std::uint64_t>(whole("first_seed", 0, std::numeric_limits<std::int64_t>::max()));
+    design.seeds = static_cast<int>(whole("seeds", 1, kMostSeeds));
     design.factors = object.at("sweep_factors").get<std::vector<double>>();
-    design.sweep_seeds = object.at("sweep_seeds");
+    design.sweep_seeds = static_cast<int>(whole("sweep_seeds", 1, kMostSeeds));
     for (const auto& [name, values] : object.at("optimizers").items()) {
       Contender contender{.name = name, .config = {}};
       trainer::set(contender.config, "optim.optimizer", values.at("optim.optimizer").get<std::string>());
@@ -158,9 +181,10 @@ std::optional<Design> read_design(const fs::path& folder) {
     }
     validate(design);
     return design;
+  } catch (const nlohmann::json::exception& error) {
+    fail_record(file, trainer::json_fault(error));
   } catch (const std::exception& error) {
-    throw std::runtime_error(file.string() + ": not the record of a comparison (" + error.what() +
-                             "); delete it and call aurora compare again as before");
+    fail_record(file, error.what());
   }
 }
 

@@ -26,6 +26,7 @@ struct Design {
   std::string command;  // command line that asked for it
 };
 inline constexpr std::uint64_t kFirstSweepSeed = 1000;
+inline constexpr int kMostSeeds = 1000;
 
 /// DIR/runs/<variant>/seed-<k> and DIR/sweep/<variant>/lr-<factor>/seed-<k>; in <variant> ':', '+' and '='
 /// are '-'.
@@ -38,8 +39,8 @@ std::filesystem::path sweep_folder(const std::filesystem::path& folder, const st
 /// Shortest text that reads back to the same number.
 std::string number_text(double value);
 
-/// Throws std::invalid_argument: no contender, two of the same options, no seed, factors that are not
-/// positive or twice there, seeds that meet those of the sweep.
+/// Throws std::invalid_argument: no contender, two of the same options, no seed or more than
+/// kMostSeeds, seeds above what train.seed can be, factors that are not positive or twice there, seeds that meet those of the sweep.
 void validate(const Design& design);
 
 /// DIR/comparison.json, written atomically: command, seeds, factors, every setting of every optimizer.

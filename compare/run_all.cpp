@@ -42,12 +42,27 @@ trainer::TrainConfig config_of(const Design& design, std::span<const PlannedRun>
   return config;
 }
 
+/// The text that all runs read, and the newest run that says so.
+struct CommonText {
+  std::string text, run;
+
+  void require_same(const std::string& here, const std::string& place) {
+    if (here.empty()) return;
+    if (!text.empty() && text != here)
+      throw std::invalid_argument(place + " is not the text of " + run + ": " + here + ", there " + text +
+                                  "; runs on different text cannot be compared: name another --out");
+    text = here;
+    run = place;
+  }
+};
+
 /// What the folder already says of the run, if it is this run.
-void look_up(PlannedRun& run, const trainer::TrainConfig& config) {
+void look_up(PlannedRun& run, const trainer::TrainConfig& config, CommonText& text) {
   if (!fs::exists(run.folder / "config.toml")) return;
   require_equal(config, run.folder);
   if (!fs::exists(run.folder / "log.jsonl")) return;
   const RunData data = read_run(run.folder);
+  text.require_same(text_of(data), run.folder.string());
   if (data.state == RunState::running) return;
   run.state = data.state;
   run.found = true;
@@ -57,10 +72,16 @@ void look_up(PlannedRun& run, const trainer::TrainConfig& config) {
 }
 
 /// Runs of the sweep, or of the result, that are there already.
-void look_up_all(const Design& design, std::vector<PlannedRun>& runs, bool sweep) {
+void look_up_all(const Design& design, std::vector<PlannedRun>& runs, bool sweep, CommonText& text) {
   for (PlannedRun& run : runs) {
-    if (run.factor.has_value() == sweep) look_up(run, config_of(design, runs, run));
+    if (run.factor.has_value() == sweep) look_up(run, config_of(design, runs, run), text);
   }
+}
+
+/// The text of a configuration in words.
+std::string named(const trainer::TrainConfig& config) {
+  if (config.data.empty()) return "no text";
+  return config.data.front() + (config.data.size() > 1 ? " and others" : "");
 }
 
 bool sweep_has_ended(std::span<const PlannedRun> runs) {
@@ -130,9 +151,10 @@ Outcome run_all(const Design& design, const fs::path& folder, const Train& train
   if (before) require_extension(*before, design, folder);
   Outcome outcome{.runs = planned_runs(design, folder)};
   std::vector<PlannedRun>& runs = outcome.runs;
-  look_up_all(design, runs, /*sweep=*/true);
+  CommonText text;
+  look_up_all(design, runs, /*sweep=*/true, text);
   bool results_known = sweep_has_ended(runs);
-  if (results_known) look_up_all(design, runs, /*sweep=*/false);
+  if (results_known) look_up_all(design, runs, /*sweep=*/false, text);
 
   fs::create_directories(folder);
   const trainer::LockFile lock(folder);
@@ -143,7 +165,7 @@ Outcome run_all(const Design& design, const fs::path& folder, const Train& train
   };
   for (PlannedRun& run : runs) {
     if (!run.factor && !results_known) {
-      look_up_all(design, runs, /*sweep=*/false);
+      look_up_all(design, runs, /*sweep=*/false, text);
       results_known = true;
     }
     if (hooks.stop != nullptr && hooks.stop->load()) {
@@ -154,6 +176,8 @@ Outcome run_all(const Design& design, const fs::path& folder, const Train& train
       write_once();
       continue;
     }
+    const trainer::TrainConfig config = config_of(design, runs, run);
+    if (hooks.text) text.require_same(hooks.text(config), named(config));
     const auto start = std::chrono::steady_clock::now();
     Index first_step = -1;
     const auto on_step = [&](const trainer::Progress& progress) {
@@ -169,8 +193,7 @@ Outcome run_all(const Design& design, const fs::path& folder, const Train& train
     };
     const auto mode = fs::is_directory(run.folder) ? trainer::FolderMode::resume : trainer::FolderMode::fresh;
     const trainer::RunResult result =
-        train(config_of(design, runs, run), run.folder, mode,
-              {.progress = on_step, .notice = hooks.notice, .stop = hooks.stop});
+        train(config, run.folder, mode, {.progress = on_step, .notice = hooks.notice, .stop = hooks.stop});
     write_once();
     run.step = result.step;
     run.validation_loss = result.validation_loss;

@@ -44,6 +44,8 @@ struct RunAllHooks {
   std::function<void(std::span<const PlannedRun>, const PlannedRun&)> progress;
   std::function<void(const std::string&)> notice;
   const std::atomic<bool>* stop = nullptr;
+  /// text_of() the text of a configuration as it is now; null where nobody can say.
+  std::function<std::string(const trainer::TrainConfig&)> text;
 };
 using Train = std::function<trainer::RunResult(const trainer::TrainConfig&, const std::filesystem::path&,
                                                trainer::FolderMode, const trainer::TrainHooks&)>;
@@ -56,7 +58,8 @@ struct Outcome {
 /// Makes all runs of the design that FOLDER does not hold yet, one after the other; goes on inside a run that
 /// was stopped. A run that diverges is kept as one. The design is written down when the first step is made,
 /// and a lock file keeps a second writer out. Throws std::invalid_argument, before any training, for a folder
-/// of another comparison or with other runs in the places of these.
+/// of another comparison or with other runs in the places of these; before the next run, where the text is not
+/// that of the runs before.
 Outcome run_all(const Design& design, const std::filesystem::path& folder, const Train& train,
                 const RunAllHooks& hooks);
 

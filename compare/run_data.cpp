@@ -48,20 +48,23 @@ LayerRecord layer_record(const Json& record) {
           .leverage_down = numbers(member(member(record, "down"), "leverage"))};
 }
 
-/// Whether the record has the numbers that a run's summary is made of.
-bool well_formed(const Json& record) {
-  const std::string kind = record["kind"];
-  if (kind == "train" || kind == "eval") return whole(member(record, "step")) > 0;
-  if (kind != "neurons") return true;
-  return whole(member(record, "step")) > 0 && whole(member(record, "layer")) >= 0 &&
-         member(record, "dead").is_object() && member(member(record, "gate"), "starved").is_object() &&
-         member(member(record, "up"), "starved").is_object();
-}
-
 }  // namespace
 
 double swept_lr(const trainer::TrainConfig& config) {
   return lr_of(config.rule());
+}
+
+std::string text_of(std::string_view sha256, Index training_bytes, Index validation_bytes) {
+  return "sha256 " + std::string(sha256) + " of " + std::to_string(training_bytes) + " + " +
+         std::to_string(validation_bytes) + " bytes";
+}
+
+std::string text_of(const RunData& run) {
+  const Json& data = member(run.header, "data");
+  const Json& sha256 = member(data, "sha256");
+  if (!sha256.is_string()) return {};
+  return text_of(sha256.get<std::string>(), whole(member(data, "training_bytes")),
+                 whole(member(data, "validation_bytes")));
 }
 
 RunData read_run(const std::filesystem::path& folder) {
@@ -73,12 +76,10 @@ RunData read_run(const std::filesystem::path& folder) {
   run.header = Json::object();
   if (contents.incomplete)
     run.warnings.push_back(file.string() + ": the last line is cut off; the last whole line counts");
-  const auto malformed = std::erase_if(contents.records, [](const Json& r) { return !well_formed(r); });
-  if (const auto bad = contents.bad_lines.size() + malformed; bad > 0) {
+  if (const auto bad = contents.bad_lines.size(); bad > 0) {
     run.warnings.push_back(
         file.string() + ": " + std::to_string(bad) + (bad == 1 ? " line is" : " lines are") +
-        " no record and left out" +
-        (contents.bad_lines.empty() ? "" : ", the first is line " + std::to_string(contents.bad_lines[0])));
+        " no record and left out, the first is line " + std::to_string(contents.bad_lines[0]));
   }
 
   run.result = trainer::summarize(contents.records);

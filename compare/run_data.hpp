@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "config.hpp"
@@ -48,6 +49,11 @@ struct RunData {
 
 /// The learning rate that a sweep multiplies: adamw.lr for adamw, else optim.lr.
 double swept_lr(const trainer::TrainConfig& config);
+
+/// What says which text the run read: checksum of training and validation text, and bytes of each. Empty where
+/// the header does not say.
+std::string text_of(const RunData& run);
+std::string text_of(std::string_view sha256, Index training_bytes, Index validation_bytes);
 
 /// Reads FOLDER/config.toml and FOLDER/log.jsonl. Numbers that are missing or of another kind are NaN. Throws
 /// std::runtime_error or std::invalid_argument, naming the file, where one of them is missing or cannot be

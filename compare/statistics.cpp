@@ -25,6 +25,7 @@ Estimate estimate(std::span<const double> values) {
   double squares = 0;
   for (const double value : values) squares += (value - result.mean) * (value - result.mean);
   const double half_width = t_quantile(0.975, n - 1) * std::sqrt(squares / (n - 1) / n);
+  if (!std::isfinite(half_width)) return result;  // of numbers near the end of double
   result.low = result.mean - half_width;
   result.high = result.mean + half_width;
   return result;

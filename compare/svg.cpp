@@ -15,6 +15,13 @@ namespace {
 // Of a line chart, in units of its view box. Text grows on narrow screens, so margins leave room for it.
 constexpr double kWidth = 540, kHeight = 330, kLeft = 58, kRight = 18, kTop = 36, kBottom = 52;
 
+// Differences and ratios of what is larger do not fit into a double.
+constexpr double kLargestDrawn = 1e100;
+
+bool is_drawn(double value, const Axis& axis) {
+  return std::abs(value) <= kLargestDrawn && (!axis.logarithmic || value >= 1 / kLargestDrawn);
+}
+
 /// From values to pixels.
 class Scale {
  public:
@@ -40,7 +47,7 @@ struct Range {
   double high = -std::numeric_limits<double>::infinity();
 
   void add(double value, const Axis& axis) {
-    if (!std::isfinite(value) || (axis.logarithmic && value <= 0)) return;
+    if (!is_drawn(value, axis)) return;
     low = std::min(low, value);
     high = std::max(high, value);
   }
@@ -59,8 +66,7 @@ struct Range {
 };
 
 bool drawn(const Point& point, const Chart& chart) {
-  return std::isfinite(point.x) && std::isfinite(point.y) && (!chart.x.logarithmic || point.x > 0) &&
-         (!chart.y.logarithmic || point.y > 0);
+  return is_drawn(point.x, chart.x) && is_drawn(point.y, chart.y);
 }
 
 std::string tick_label(double value, double distance) {
@@ -117,7 +123,7 @@ std::string curve(const Series& series, const Chart& chart, const Scale& x, cons
     const std::string at = px(x(point.x)), to = px(y(point.y));
     path += fmt::format("{}{} {}", pen_down ? "L" : "M", at, to);
     pen_down = true;
-    if (std::isfinite(point.low) && std::isfinite(point.high) && (!chart.y.logarithmic || point.low > 0)) {
+    if (is_drawn(point.low, chart.y) && is_drawn(point.high, chart.y)) {
       band_up += fmt::format("{}{} {}", band_up.empty() ? "M" : "L", at, px(y(point.high)));
       band_down.insert(0, fmt::format("L{} {}", at, px(y(point.low))));
     }

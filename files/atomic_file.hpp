@@ -7,11 +7,12 @@
 
 namespace aurora::trainer {
 
-/// A file being written, from its start. Every failure, a full disk included, throws std::runtime_error
-/// "FILE: what". Without finish() the file has no promised content.
+/// A new file being written, from its start. What is there already, a link included, is never opened. Every
+/// failure, a full disk included, throws std::runtime_error "FILE: what". Without finish() the file has no
+/// promised content.
 class FileWriter {
  public:
-  explicit FileWriter(const std::filesystem::path& file);  // created, or cut to nothing
+  explicit FileWriter(const std::filesystem::path& file);
   ~FileWriter();
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
@@ -29,7 +30,14 @@ class FileWriter {
 /// Waits until the folder's own entries (files made, renamed, removed) are on the disk.
 void sync_folder(const std::filesystem::path& folder);
 
-/// Replaces FILE by `text`: after a crash at any moment it holds the old or the new text, whole.
+/// A name beside `name` that nobody has yet, for what is renamed to it once it is whole:
+/// "NAME.<16 hexadecimal digits>.tmp", the digits random.
+std::filesystem::path temporary_name(const std::filesystem::path& name);
+/// The NAME in a file name that temporary_name made; empty for every other name.
+std::string_view name_of_temporary(std::string_view name);
+
+/// Replaces FILE by `text`: after a crash at any moment it holds the old or the new text, whole. A link is
+/// replaced, not followed.
 void atomic_write_text(const std::filesystem::path& file, std::string_view text);
 
 /// Renames a finished temporary file or folder to its name, replacing a file there, and syncs the folder

@@ -6,12 +6,13 @@
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <limits>
 #include <sstream>
 #include <stdexcept>
 
+#include "config_keys.hpp"
 #include "text_data.hpp"
+#include "text_file.hpp"
 
 namespace aurora::trainer {
 
@@ -33,6 +34,8 @@ template <class... Parts>
   throw std::invalid_argument(text.str());
 }
 
+constexpr std::size_t kLongestConfig = std::size_t{1} << 20;
+constexpr std::size_t kLongestKey = 1024, kMostKeyParts = 8;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The kinds of rule: each has a text, reads a field from text, and says whether a field keeps it.
@@ -121,6 +124,18 @@ std::string toml_string(std::string_view text) {
   return out + '"';
 }
 
+/// The one place where TOML is parsed. The parser is quadratic in a key's length and recursive in its parts.
+/// Throws toml::parse_error, or std::runtime_error beyond the limits.
+toml::table parse_toml(std::string_view text) {
+  if (text.size() > kLongestConfig)
+    throw std::runtime_error("is longer than the " + std::to_string(kLongestConfig) + " bytes that are read");
+  if (const Index line = line_of_a_long_key(text, kLongestKey, kMostKeyParts); line > 0)
+    throw std::runtime_error("line " + std::to_string(line) + " has a key of more than " +
+                             std::to_string(kLongestKey) + " bytes or " + std::to_string(kMostKeyParts) +
+                             " parts");
+  return toml::parse(text);
+}
+
 std::string value_text(const std::vector<std::string>& field, const Paths&) {
   std::string list = "[";
   for (const std::string& path : field) list += (list.size() > 1 ? ", " : "") + toml_string(path);
@@ -150,14 +165,14 @@ bool read_text(std::vector<std::string>& field, const Paths& rule, std::string_v
   std::vector<std::string> paths;
   if (text.starts_with('[')) {
     try {
-      const toml::table table = toml::parse("paths = " + std::string(text));
+      const toml::table table = parse_toml("paths = " + std::string(text));
       const toml::array* list = table["paths"].as_array();
       if (list == nullptr || table.size() != 1) return false;
       for (const toml::node& path : *list) {
         if (!path.is_string()) return false;
         paths.push_back(path.as_string()->get());
       }
-    } catch (const toml::parse_error&) {
+    } catch (const std::runtime_error&) {  // toml::parse_error is one
       return false;
     }
   } else {
@@ -398,6 +413,10 @@ void validate(const TrainConfig& config) {
     fail("train.steps * train.batch * train.accumulate * model.context must be < 2^62 tokens: ", config.steps,
          " * ", config.batch, " * ", config.accumulate, " * ", model.context);
   }
+  if (const auto bytes = to_toml(config).size(); bytes > kLongestConfig) {
+    fail("the configuration has ", bytes, " bytes, at most ", kLongestConfig,
+         " are read again: name folders instead of so many files");
+  }
   with_key("adamw", [&] { aurora::validate(config.adamw); });
   if (!(config.adamw.lr > 0)) fail("adamw.lr must be > 0 to train, not ", number_text(config.adamw.lr));
   if (!config.optim) return;
@@ -419,18 +438,20 @@ std::string to_toml(const TrainConfig& config) {
 }
 
 TrainConfig from_toml(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  std::ostringstream content;
-  if (!in || !(content << in.rdbuf()))
-    throw std::runtime_error(file.string() + ": no configuration can be read here");
+  return from_toml_text(read_text_file(file, kLongestConfig), file.string());
+}
+
+TrainConfig from_toml_text(std::string_view text, const std::string& file) {
   const auto place = [&](const toml::source_region& source) {
-    return file.string() + ":" + std::to_string(source.begin.line) + ": ";
+    return file + ":" + std::to_string(source.begin.line) + ": ";
   };
   toml::table sections;
   try {
-    sections = toml::parse(content.str());
+    sections = parse_toml(text);
   } catch (const toml::parse_error& error) {
     throw std::runtime_error(place(error.source()) + "not TOML: " + std::string(error.description()));
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(file + ": " + error.what());
   }
 
   TrainConfig config;

@@ -29,8 +29,8 @@ struct ModelConfig {
 /// Everything that decides a run. Two equal configurations give equal runs on one machine and build.
 struct TrainConfig {
   ModelConfig model;
-  std::vector<std::string> data;        // files and folders, "-" for standard input
-  std::vector<std::string> validation;  // other text for evaluation; empty: a part of data
+  std::vector<std::string> data;                // files and folders, "-" for standard input
+  std::vector<std::string> validation;          // other text for evaluation; empty: a part of data
   std::optional<Rule> optim = AuroraOptions{};  // of the hidden matrices; none: AdamW steps everything
   AdamWOptions adamw;                           // of everything else
   Index steps = 500;
@@ -90,7 +90,9 @@ std::string to_toml(const TrainConfig& config);
 
 /// Reads what to_toml writes, or a part of it over the defaults. Not yet validated. Throws std::runtime_error
 /// for a file that cannot be read or is no TOML, std::invalid_argument as set() does, both naming file and
-/// line.
+/// line. At most 1 MiB, with keys of at most 1024 bytes and 8 parts.
 TrainConfig from_toml(const std::filesystem::path& file);
+/// The same of the text itself; `file` is for messages.
+TrainConfig from_toml_text(std::string_view text, const std::string& file);
 
 }  // namespace aurora::trainer

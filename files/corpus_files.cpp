@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "file_sums.hpp"
 #include "text_data.hpp"
 
 namespace aurora::trainer {
@@ -119,9 +120,13 @@ void CorpusCollector::add(const fs::path& file, bool given, CorpusFiles& corpus)
   } else if (mapped.bytes().size() < kSmallestMapped) {
     corpus.copies.emplace_back(mapped.bytes().begin(), mapped.bytes().end());
     corpus.texts.emplace_back(corpus.copies.back());
+    mapped.require_whole();
   } else {
     corpus.texts.push_back(mapped.bytes());
-    corpus.mappings.push_back(std::move(mapped));
+    corpus.mapped.push_back({.file = std::move(mapped), .stamp = {}, .sha256 = {}});
+    MappedText& text = corpus.mapped.back();
+    text.stamp = text.file.stamp();
+    text.sha256 = sha256_of(text.file);
   }
 }
 
@@ -131,7 +136,7 @@ void CorpusCollector::add_standard_input(CorpusFiles& corpus) {
   if (mapped.bytes().empty()) fail("standard input", "is empty; pipe text into it");
   if (!is_text(mapped.bytes())) fail("standard input", "is not text: it does not begin with UTF-8");
   corpus.texts.push_back(mapped.bytes());
-  corpus.mappings.push_back(std::move(mapped));
+  corpus.mapped.push_back({.file = std::move(mapped), .stamp = {}, .sha256 = {}});
 }
 
 CorpusFiles CorpusCollector::collect(const std::vector<std::string>& paths) {

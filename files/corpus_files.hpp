@@ -13,10 +13,17 @@
 
 namespace aurora::trainer {
 
+/// A text file that is read where it lies, so that it can change meanwhile.
+struct MappedText {
+  MappedFile file;
+  FileStamp stamp;     // when its content was last known to be that of the checksum
+  std::string sha256;  // empty: nobody can change it
+};
+
 /// The text files of a corpus in their order, and what was left out.
 struct CorpusFiles {
   std::vector<std::span<const std::byte>> texts;
-  std::vector<MappedFile> mappings;
+  std::vector<MappedText> mapped;
   std::vector<std::vector<std::byte>> copies;
   Index skipped = 0;
   Index repeated = 0;

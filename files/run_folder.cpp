@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <fstream>
 #include <map>
 #include <stdexcept>
+
+#include "atomic_file.hpp"
+#include "text_file.hpp"
 
 namespace aurora::trainer {
 namespace {
@@ -29,11 +31,19 @@ std::string six_digits(Index step) {
   return std::string(digits.size() < 6 ? 6 - digits.size() : 0, '0') + digits;
 }
 
+/// Whether a run gives something this name.
+bool is_of_a_run(const fs::path& path) {
+  const std::string name = path.filename().string();
+  return name == "config.toml" || name == "log.jsonl" || name == "last" || step_of(path, checkpoint_name) ||
+         step_of(path, momentum_name);
+}
+
 bool unfinished(const fs::path& path) {
   const std::string name = path.filename().string();
-  return ((name.starts_with("checkpoint-") || name.starts_with("momentum-")) && name.ends_with(".tmp")) ||
-         name == "config.toml.tmp" || name == "log.jsonl.tmp" || name == "last.tmp";
+  return is_of_a_run(name_of_temporary(name));
 }
+
+constexpr std::size_t kLongestLast = 4096;
 
 std::vector<fs::path> entries(const fs::path& folder) {
   if (!fs::is_directory(folder)) return {};
@@ -44,6 +54,10 @@ std::vector<fs::path> entries(const fs::path& folder) {
 
 std::string checkpoint_name(Index step) { return "checkpoint-" + six_digits(step); }
 std::string momentum_name(Index step) { return "momentum-" + six_digits(step) + ".safetensors"; }
+
+std::optional<Index> step_of_checkpoint(const fs::path& checkpoint) {
+  return step_of(checkpoint, checkpoint_name);
+}
 
 std::vector<fs::path> checkpoints(const fs::path& folder) {
   std::vector<std::pair<Index, fs::path>> found;
@@ -58,10 +72,10 @@ std::vector<fs::path> checkpoints(const fs::path& folder) {
 
 fs::path resolve_checkpoint(const fs::path& path) {
   if (fs::is_regular_file(path / "model.safetensors")) return path;
-  std::ifstream last(path / "last");
-  std::string name;
-  if (std::getline(last, name) && step_of(name, checkpoint_name) && name == fs::path(name).filename() &&
-      fs::is_directory(path / name))
+  const fs::path last = path / "last";
+  std::string name = fs::is_regular_file(last) ? read_text_file(last, kLongestLast) : "";
+  name.resize(std::min(name.size(), name.find('\n')));
+  if (step_of(name, checkpoint_name) && name == fs::path(name).filename() && fs::is_directory(path / name))
     return path / name;
   if (!fs::exists(path))
     throw std::invalid_argument(path.string() + ": no such folder; name a checkpoint or a run");
@@ -89,25 +103,26 @@ void require_same_run(const TrainConfig& config, const fs::path& folder) {
     if (checkpoints(folder).empty()) return;
     throw std::invalid_argument("cannot resume " + folder.string() + ": its config.toml is missing");
   }
+  require_same_run(config, from_toml(folder / "config.toml"), folder);
+}
+
+void require_same_run(const TrainConfig& config, const TrainConfig& before, const fs::path& place) {
   constexpr std::array<std::string_view, 7> free = {
       "train.steps",         "train.eval_every", "train.diagnose_every", "train.save_every",
       "train.save_momentum", "train.keep",       "train.device"};
   std::map<std::string, std::string> now;
   for (const Setting& setting : settings(config)) now[setting.key] = setting.value;
-  for (const Setting& before : settings(from_toml(folder / "config.toml"))) {
-    const std::string& value = now[before.key];
-    if (value == before.value || std::ranges::find(free, before.key) != free.end()) continue;
-    throw std::invalid_argument("cannot resume " + folder.string() + " with " + before.key + " = " +
-                                (value.empty() ? "nothing" : value) + ": the run has " + before.value);
+  for (const Setting& setting : settings(before)) {
+    const std::string& value = now[setting.key];
+    if (value == setting.value || std::ranges::find(free, setting.key) != free.end()) continue;
+    throw std::invalid_argument("cannot resume " + place.string() + " with " + setting.key + " = " +
+                                (value.empty() ? "nothing" : value) + ": the run has " + setting.value);
   }
 }
 
 void remove_run(const fs::path& folder) {
   for (const fs::path& path : entries(folder)) {
-    const std::string name = path.filename().string();
-    if (name == "config.toml" || name == "log.jsonl" || name == "last" ||
-        name.starts_with("events.out.tfevents.") || step_of(path, checkpoint_name) ||
-        step_of(path, momentum_name) || unfinished(path))
+    if (is_of_a_run(path) || unfinished(path) || path.filename().string().starts_with("events.out.tfevents."))
       fs::remove_all(path);
   }
 }
@@ -122,7 +137,7 @@ void keep_newest(const fs::path& folder, Index keep) {
   if (keep <= 0 || std::ssize(all) <= keep) return;
   for (auto old = all.begin(); old != all.end() - keep; ++old) {
     // A folder half removed must not look whole, so it loses its name first.
-    const fs::path doomed = old->string() + ".tmp";
+    const fs::path doomed = temporary_name(*old);
     fs::rename(*old, doomed);
     fs::remove_all(doomed);
   }

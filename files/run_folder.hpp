@@ -10,11 +10,14 @@
 namespace aurora::trainer {
 
 // Names inside a run folder: config.toml, log.jsonl, events.out.tfevents.*, checkpoint-000500/,
-// momentum-000050.safetensors, last, lock. A checkpoint is written as checkpoint-000500.tmp and renamed, so a
-// folder of the plain name is always whole.
+// momentum-000050.safetensors, last, lock. What is being written has a temporary_name of these, so that the
+// plain name always belongs to something whole.
 
 std::string checkpoint_name(Index step);  // "checkpoint-000500"
 std::string momentum_name(Index step);    // "momentum-000050.safetensors"
+
+/// The step in the name of a checkpoint's folder; nothing for other names.
+std::optional<Index> step_of_checkpoint(const std::filesystem::path& checkpoint);
 
 /// Whole checkpoints in the folder, oldest first.
 std::vector<std::filesystem::path> checkpoints(const std::filesystem::path& folder);
@@ -35,6 +38,9 @@ void require_mode(const std::filesystem::path& folder, FolderMode mode);
 /// but for those that a resumed run may change: train.steps, the intervals and train.keep. Nothing to compare
 /// is no difference.
 void require_same_run(const TrainConfig& config, const std::filesystem::path& folder);
+/// The same of a configuration that was read from `place`.
+void require_same_run(const TrainConfig& config, const TrainConfig& before,
+                      const std::filesystem::path& place);
 
 /// Removes what an earlier run left: everything of the names above but the lock. Other files stay.
 void remove_run(const std::filesystem::path& folder);

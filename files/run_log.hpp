@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace aurora::trainer {
@@ -17,10 +18,10 @@ namespace aurora::trainer {
 class RunLog {
  public:
   /// Opens the log for appending. With resume_step, it is first cut back to the header and the records of
-  /// steps <= resume_step (a summary, a divergence and a last line without an end are dropped) and the events
-  /// are written anew from it. The records of a step belong before its checkpoint, with sync() between them.
-  explicit RunLog(const std::filesystem::path& folder,
-                  std::optional<std::int64_t> resume_step = std::nullopt);
+  /// steps <= resume_step (a summary, a divergence, a last line without an end, and of resume_step itself the
+  /// kinds that are `due` again are dropped) and the events are written anew from it. The records of a step belong before its checkpoint, with sync() between them.
+  explicit RunLog(const std::filesystem::path& folder, std::optional<std::int64_t> resume_step = std::nullopt,
+                  const std::vector<std::string>& due = {});
   ~RunLog();
   void write(const nlohmann::ordered_json& record);
   /// Waits until the records so far are on the disk.
@@ -33,7 +34,8 @@ class RunLog {
   std::unique_ptr<Impl> impl_;
 };
 
-/// The records of a log.jsonl; a last line without an end is dropped and reported in `incomplete`.
+/// The records of a log.jsonl, each with the whole numbers and objects that summarize() reads, at most 16 MiB
+/// and 16 levels deep; a last line without an end is dropped and reported in `incomplete`.
 struct LogContents {
   std::vector<nlohmann::ordered_json> records;
   bool incomplete = false;

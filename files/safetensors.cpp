@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "atomic_file.hpp"
+#include "json_text.hpp"
 #include "mapped_file.hpp"
 
 namespace aurora::trainer {
@@ -22,7 +23,7 @@ static_assert(std::endian::native == std::endian::little,
               "safetensors data are used as they lie in the file");
 
 constexpr std::uint64_t kLargestHeader = 100'000'000;
-constexpr std::size_t kMostAxes = 64;
+constexpr std::size_t kMostAxes = 64, kMostFields = 64, kMostMetadata = 100'000;
 constexpr std::string_view kMetadata = "__metadata__";
 
 constexpr std::pair<std::string_view, Index> kDTypes[] = {
@@ -68,20 +69,33 @@ class HeaderReader {
     if (event == Event::object_start && depth == 1) fields_.clear();
     if (event == Event::key) {
       const auto& key = parsed.get_ref<const std::string&>();
-      auto& seen = depth == 1 ? names_ : fields_;
-      if (!seen.insert(key).second) fail("key " + quoted(key) + " occurs twice");
-      if (depth == 1) name_ = key;
+      if (depth == 1) {
+        name_ = key;
+        if (name_ == kMetadata && std::exchange(metadata_read_, true)) fail("key __metadata__ occurs twice");
+      } else if (!fields_.insert(key).second) {
+        fail("key " + quoted(key) + " occurs twice");
+      }
+      if (depth == 2) field_ = key;
+      const std::size_t most = name_ == kMetadata ? kMostMetadata : kMostFields;
+      if (depth == 2 && fields_.size() > most)
+        fail(quoted(name_) + " has more than " + std::to_string(most) + " entries");
+    }
+    if (name_ == kMetadata && depth == 2) {
+      if (event == Event::array_start) fail("metadata " + quoted(field_) + " is not text");
+      if (event != Event::value) return true;
+      if (!parsed.is_string()) fail("metadata " + quoted(field_) + " is not text");
+      metadata_[field_] = parsed.get<std::string>();
+      return false;  // kept once
     }
     if (event != Event::object_end || depth != 1) return true;
-    if (name_ == kMetadata) {
-      read_metadata(parsed);
-    } else {
-      read_tensor(parsed);
-    }
+    if (name_ != kMetadata) read_tensor(parsed);
     return false;
   }
 
   std::vector<TensorEntry> take_tensors() {
+    std::ranges::sort(tensors_, {}, &TensorEntry::name);
+    const auto twin = std::ranges::adjacent_find(tensors_, {}, &TensorEntry::name);
+    if (twin != tensors_.end()) fail("key " + quoted(twin->name) + " occurs twice");
     std::ranges::sort(tensors_, {}, [](const TensorEntry& t) {
       return std::pair(t.bytes.data(), t.bytes.data() + t.bytes.size());
     });
@@ -108,13 +122,6 @@ class HeaderReader {
   [[noreturn]] void fail(const std::string& what) const { throw std::runtime_error(place_ + ": " + what); }
   static std::string quoted(const std::string& text) {
     return Json(text.substr(0, 200)).dump(-1, ' ', true, Json::error_handler_t::replace);
-  }
-
-  void read_metadata(const Json& object) {
-    for (const auto& [key, value] : object.items()) {
-      if (!value.is_string()) fail("metadata " + quoted(key) + " is not text");
-      metadata_[key] = value.get<std::string>();
-    }
   }
 
   Index size_of(const Json& value, const char* field) const {
@@ -162,8 +169,9 @@ class HeaderReader {
 
   std::string place_;
   std::span<const std::byte> data_;
-  std::string name_;
-  std::set<std::string> names_, fields_;
+  std::string name_, field_;  // of the header, and in the object there
+  std::set<std::string> fields_;
+  bool metadata_read_ = false;
   std::size_t elements_ = 0;
   std::vector<TensorEntry> tensors_;
   std::map<std::string, std::string> metadata_;
@@ -264,10 +272,12 @@ SafetensorsFile::SafetensorsFile(const fs::path& file) : impl_(new Impl{file, Ma
           return reader(depth, event, parsed);
         });
   } catch (const Json::exception& error) {
-    fail("has a header that is no JSON: " + std::string(error.what()).substr(0, 200));
+    impl_->file.require_whole();
+    fail("has a header that is no JSON: " + json_fault(error));
   }
   impl_->tensors = reader.take_tensors();
   impl_->metadata = reader.take_metadata();
+  impl_->file.require_whole();
 }
 
 SafetensorsFile::~SafetensorsFile() = default;
@@ -285,6 +295,10 @@ const TensorEntry* SafetensorsFile::find(std::string_view name) const {
 
 const std::map<std::string, std::string>& SafetensorsFile::metadata() const { return impl_->metadata; }
 
+const MappedFile& SafetensorsFile::mapped() const { return impl_->file; }
+
+void SafetensorsFile::require_whole() const { impl_->file.require_whole(); }
+
 void SafetensorsFile::release(const TensorEntry& tensor) const { impl_->file.release(tensor.bytes); }
 
 void write_safetensors(const fs::path& file, std::span<const TensorEntry> tensors,
@@ -296,8 +310,11 @@ void write_safetensors(const fs::path& file, std::span<const TensorEntry> tensor
   std::ranges::sort(order, {},
                     [](const TensorEntry* t) { return std::pair(-dtype_bytes(t->dtype), t->name); });
 
-  nlohmann::ordered_json header = {{kMetadata, {{"format", "pt"}}}};
-  for (const auto& [key, value] : metadata) header[kMetadata][key] = value;
+  std::map<std::string, std::string> described = {{"format", "pt"}};
+  for (const auto& [key, value] : metadata) described[key] = value;
+  // By hand: an ordered object looks through all its keys for each new one.
+  std::string text = "{\"" + std::string(kMetadata) + "\":" + Json(described).dump();
+  std::set<std::string_view> names;
   Index offset = 0;
   for (const TensorEntry* tensor : order) {
     const Index element = dtype_bytes(tensor->dtype);
@@ -306,13 +323,15 @@ void write_safetensors(const fs::path& file, std::span<const TensorEntry> tensor
       fail("tensor " + tensor->name + " has " + std::to_string(tensor->bytes.size()) +
            " bytes, which is not " + tensor->dtype + " " + shape_text(tensor->shape));
     }
-    if (header.contains(tensor->name)) fail("two tensors are named " + tensor->name);
+    if (tensor->name == kMetadata || !names.insert(tensor->name).second)
+      fail("two tensors are named " + tensor->name);
     const Index end = offset + std::ssize(tensor->bytes);
-    header[tensor->name] = {
+    const nlohmann::ordered_json entry = {
         {"dtype", tensor->dtype}, {"shape", tensor->shape}, {"data_offsets", {offset, end}}};
+    text += "," + Json(tensor->name).dump() + ":" + entry.dump();
     offset = end;
   }
-  std::string text = header.dump();
+  text += "}";
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const std::uint64_t length = text.size();
   if (length > kLargestHeader) fail("would have a header of " + std::to_string(length) + " bytes");

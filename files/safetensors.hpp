@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "aurora/matrix.hpp"
+#include "mapped_file.hpp"
 
 namespace aurora::trainer {
 
@@ -23,8 +24,8 @@ struct TensorEntry {
 
 /// A memory-mapped safetensors file (https://github.com/huggingface/safetensors). The file is hostile until
 /// checked: header size against file size and 100 MB, JSON depth, shape products and ranges against overflow,
-/// dtype size times shape against range length, overlaps, holes, duplicate keys. Errors: std::runtime_error
-/// "FILE: what, with values".
+/// dtype size times shape against range length, overlaps, holes, duplicate keys, 100,000 entries of metadata.
+/// Errors: std::runtime_error "FILE: what, with values".
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& file);
@@ -34,6 +35,10 @@ class SafetensorsFile {
   const std::vector<TensorEntry>& tensors() const;  // sorted by name
   const TensorEntry* find(std::string_view name) const;
   const std::map<std::string, std::string>& metadata() const;
+  /// The file as it lies; tensors() points into its bytes.
+  const MappedFile& mapped() const;
+  /// After reading bytes of tensors: throws where they were not there any more.
+  void require_whole() const;
   /// Gives the memory of a tensor's pages back; the next look reads them from the file again. Of this file's
   /// tensors only.
   void release(const TensorEntry& tensor) const;
@@ -43,7 +48,7 @@ class SafetensorsFile {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Writes a file with `__metadata__` {"format": "pt"} plus `metadata`; header padded so that data begin at a
+/// Writes a new file with `__metadata__` {"format": "pt"} plus `metadata`; header padded so that data begin at a
 /// multiple of 8. Written and synced in place: callers write into a temporary folder. Throws
 /// std::runtime_error (a full disk included). `fetch` brings an entry's bytes, as many as it has, to where
 /// they can be read; what it returns is used until the next call, so that one tensor at a time need be there.

@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <stdexcept>
 
-#include "mapped_file.hpp"
+#include "json_text.hpp"
 #include "run_folder.hpp"
 
 namespace aurora::trainer {
@@ -14,8 +13,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-constexpr std::size_t kLargestIndex = 32U << 20U;
-constexpr int kDeepestIndex = 8;
+constexpr JsonLimits kIndexLimits = {.bytes = std::size_t{32} << 20, .depth = 8, .keys = 1'000'000};
 constexpr std::string_view kIndexEnd = ".index.json";
 constexpr const char* kState = "optimizer.safetensors";
 
@@ -25,24 +23,6 @@ constexpr const char* kState = "optimizer.safetensors";
 
 std::string in_quotes(std::string_view text) {
   return Json(text.substr(0, 200)).dump(-1, ' ', true, Json::error_handler_t::replace);
-}
-
-Json read_index(const fs::path& file) {
-  const MappedFile mapped(file);
-  const auto bytes = mapped.bytes();
-  if (bytes.size() > kLargestIndex) {
-    fail(file, "is no sharded index: it has " + std::to_string(bytes.size()) + " bytes; at most " +
-                   std::to_string(kLargestIndex) + " are allowed");
-  }
-  const auto* const text = reinterpret_cast<const char*>(bytes.data());
-  try {
-    return Json::parse(text, text + bytes.size(), [&](int depth, Json::parse_event_t, const Json&) {
-      if (depth > kDeepestIndex) fail(file, "is no sharded index: it is nested too deep");
-      return true;
-    });
-  } catch (const Json::exception& error) {
-    fail(file, "is no JSON: " + std::string(error.what()).substr(0, 200));
-  }
 }
 
 bool is_tensor_file(const fs::path& path) { return path.extension() == ".safetensors"; }
@@ -106,7 +86,7 @@ void TensorSet::add(const fs::path& file) {
 }
 
 void TensorSet::add_index(const fs::path& index) {
-  const Json json = read_index(index);
+  const auto json = read_json<Json>(index, kIndexLimits);
   const auto map = json.is_object() ? json.find("weight_map") : json.end();
   if (!json.is_object() || map == json.end() || !map->is_object())
     fail(index, "is no sharded index: it has no object \"weight_map\"");

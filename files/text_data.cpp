@@ -4,10 +4,12 @@
 #include <array>
 #include <cstring>
 #include <iterator>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
 #include "corpus_files.hpp"
+#include "file_sums.hpp"
 #include "sha256.hpp"
 
 namespace aurora::trainer {
@@ -131,6 +133,29 @@ struct TextData::Impl {
     return scaled(random_bits(seed, static_cast<std::uint64_t>(i)), summary.training_bytes - length + 1);
   }
 
+  /// Already computed for a mapped file.
+  std::optional<std::string> sha256_of_the_only_file() const {
+    if (training_files.texts.size() + validation_files.texts.size() != 1) return {};
+    for (const CorpusFiles* files : {&training_files, &validation_files}) {
+      if (!files->mapped.empty() && !files->mapped.front().sha256.empty())
+        return files->mapped.front().sha256;
+    }
+    return {};
+  }
+
+  /// What every reader of the text ends with.
+  void require_whole() const {
+    for (const CorpusFiles* files : {&training_files, &validation_files}) {
+      for (const MappedText& text : files->mapped) {
+        try {
+          text.file.require_whole();
+        } catch (const std::runtime_error& error) {
+          throw TextGone(error.what());
+        }
+      }
+    }
+  }
+
   CorpusFiles training_files, validation_files;
   ByteStream training{{}}, validation{{}};
   Index validation_begin = 0;
@@ -161,16 +186,18 @@ TextData::TextData(const std::vector<std::string>& data, const std::vector<std::
 
   CorpusSummary& summary = impl_->summary;
   Sha256 hash;
+  const std::optional<std::string> known = impl_->sha256_of_the_only_file();
   for (const CorpusFiles* files : {&impl_->training_files, &impl_->validation_files}) {
     summary.files += std::ssize(files->texts);
     summary.skipped += files->skipped;
     summary.repeated += files->repeated;
     for (const Bytes text : files->texts) {
       summary.bytes += std::ssize(text);
-      hash.add(text);
+      if (!known) hash.add(text);
     }
   }
-  summary.sha256 = hash.hexadecimal();
+  summary.sha256 = known ? *known : hash.hexadecimal();
+  impl_->require_whole();
 
   const std::vector<Index> starts = impl_->training.document_starts();
   summary.documents = std::ssize(starts);
@@ -190,6 +217,23 @@ TextData::~TextData() = default;
 
 const CorpusSummary& TextData::summary() const { return impl_->summary; }
 
+void TextData::require_unchanged() {
+  for (CorpusFiles* files : {&impl_->training_files, &impl_->validation_files}) {
+    for (MappedText& text : files->mapped) {
+      const std::filesystem::path& name = text.file.name();
+      const FileStamp now = stamp_of(name);
+      if (text.sha256.empty() || (text.stamp.settled && now == text.stamp)) continue;
+      Sha256 hash;
+      hash.add(text.file.bytes());
+      impl_->require_whole();
+      if (hash.hexadecimal() != text.sha256)
+        throw std::runtime_error(name.string() + ": the text was changed while it was being trained on");
+      text.stamp = now;
+      if (now == FileStamp{}) text.stamp.settled = true;  // no such name any more: nobody finds the file
+    }
+  }
+}
+
 void TextData::training_sequences(std::uint64_t seed, Index first_sequence, Index count, Index context,
                                   std::span<std::int64_t> tokens) const {
   const Index length = context + 1;
@@ -204,6 +248,7 @@ void TextData::training_sequences(std::uint64_t seed, Index first_sequence, Inde
         impl_->sequence_start(seed, first_sequence + i, length),
         tokens.subspan(static_cast<std::size_t>(i * length), static_cast<std::size_t>(length)));
   }
+  impl_->require_whole();
 }
 
 std::string TextData::order_sha256(std::uint64_t seed, Index count, Index context) const {
@@ -228,6 +273,7 @@ Index TextData::validation_sequences(Index context, Index max_sequences,
         impl_->validation_begin + offset,
         std::span(tokens).subspan(static_cast<std::size_t>(i * length), static_cast<std::size_t>(length)));
   }
+  impl_->require_whole();
   return count;
 }
 

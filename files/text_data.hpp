@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,12 @@
 #include "aurora/matrix.hpp"
 
 namespace aurora::trainer {
+
+/// A part of the text is not there any more.
+class TextGone : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
 
 /// What was found under the given paths. Only the two parts count the NUL that stands between two files.
 struct CorpusSummary {
@@ -26,7 +33,7 @@ struct CorpusSummary {
 };
 
 /// Text as byte tokens, memory-mapped: a training part and a validation part that share no byte. Byte 0
-/// separates documents.
+/// separates documents. Where a file becomes shorter while it is used, what reads it throws TextGone.
 ///
 /// The validation part is all of the validation paths; without them the end of the data: of 20 documents or
 /// more, the fewest last whole ones that make a tenth of the bytes; the last tenth itself where there are
@@ -43,6 +50,11 @@ class TextData {
   ~TextData();
 
   const CorpusSummary& summary() const;
+
+  /// Throws std::runtime_error, naming the file, where a file holds other text than when it was opened;
+  /// TextGone where it became shorter. A file whose size and times are the same is not read again; where they
+  /// are not, its checksum decides.
+  void require_unchanged();
 
   /// Sequences of context + 1 bytes for one micro-batch, beginning anywhere in the training part with equal
   /// probability. Sequence number i depends on seed and i alone: with i = step * batch * accumulate +

@@ -123,6 +123,7 @@ void run(Backend& backend, const Job& job) {
     *job.result = role.cut()
                       ? measure(backend, WeightPart(entry, role.dimensions, job.index).entry(), role.axis)
                       : measure(backend, entry, role.axis);
+    job.tensor.file->require_whole();
   } catch (const std::bad_alloc&) {
     fail(job.tensor, shape_text(entry.shape) + " needs " + std::to_string(job.bytes() >> 20) +
                          " MiB of memory, which is not there");

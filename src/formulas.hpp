@@ -1,7 +1,8 @@
 #pragma once
 
-#include <array>
 #include <cmath>
+#include <cstddef>
+#include <type_traits>
 #include <variant>
 
 // Every formula on the numbers of rows and elements, once, as a template on the number type T: float and
@@ -9,27 +10,46 @@
 // take T are found by its type: sqrt, pow, log, exp, max and select(condition, then, otherwise); a condition
 // is what comparing numbers gives, and & joins two.
 //
-// A formula has members for what is the same for all elements, and kSums: whether its results are summed
-// along rows. Sums over the rows of a vector are sums along the one row of its transpose.
+// A formula returns One, Two or Three numbers (of arrays of numbers g++ makes no vectors). It has members for
+// what is the same for all elements, and kSums: whether its results are summed along rows. Sums over the rows
+// of a vector are sums along the one row of its transpose.
 namespace aurora {
 namespace formulas {
 
 template <class T>
-requires std::is_floating_point_v<T> inline T sqrt(T x) { return std::sqrt(x); }
+struct One {
+  static constexpr std::size_t kSize = 1;
+  T first;
+};
 template <class T>
-requires std::is_floating_point_v<T> inline T pow(T x, double exponent) {
-  return std::pow(x, static_cast<T>(exponent));
-}
+struct Two {
+  static constexpr std::size_t kSize = 2;
+  T first, second;
+};
 template <class T>
-requires std::is_floating_point_v<T> inline T log(T x) { return std::log(x); }
+struct Three {
+  static constexpr std::size_t kSize = 3;
+  T first, second, third;
+};
+
 template <class T>
-requires std::is_floating_point_v<T> inline T exp(T x) { return std::exp(x); }
+requires std::is_floating_point_v<T>
+inline T sqrt(T x) { return std::sqrt(x); }
 template <class T>
-requires std::is_floating_point_v<T> inline T max(T x, T y) { return x < y ? y : x; }
+requires std::is_floating_point_v<T>
+inline T pow(T x, double exponent) { return std::pow(x, static_cast<T>(exponent)); }
 template <class T>
-requires std::is_floating_point_v<T> inline T select(bool condition, T then, T otherwise) {
-  return condition ? then : otherwise;
-}
+requires std::is_floating_point_v<T>
+inline T log(T x) { return std::log(x); }
+template <class T>
+requires std::is_floating_point_v<T>
+inline T exp(T x) { return std::exp(x); }
+template <class T>
+requires std::is_floating_point_v<T>
+inline T max(T x, T y) { return x < y ? y : x; }
+template <class T>
+requires std::is_floating_point_v<T>
+inline T select(bool condition, T then, T otherwise) { return condition ? then : otherwise; }
 
 // ---- The ends of a step.
 
@@ -39,7 +59,7 @@ struct Blend {
   double momentum;
   bool nesterov;
   template <class T>
-  std::array<T, 2> operator()(T g, T m) const {
+  Two<T> operator()(T g, T m) const {
     const T added = T(1 - momentum) * g;
     const T fresh = added + T(momentum) * m;
     return {fresh, nesterov ? added + T(momentum) * fresh : fresh};
@@ -51,7 +71,7 @@ struct Update {
   static constexpr bool kSums = false;
   double rate, keep;
   template <class T>
-  std::array<T, 1> operator()(T u, T w) const {
+  One<T> operator()(T u, T w) const {
     return {T(-rate) * u + T(keep) * w};
   }
 };
@@ -60,7 +80,7 @@ struct Update {
 struct Copy {
   static constexpr bool kSums = false;
   template <class T>
-  std::array<T, 1> operator()(T x) const {
+  One<T> operator()(T x) const {
     return {x};
   }
 };
@@ -71,7 +91,7 @@ struct Adam {
   static constexpr bool kSums = false;
   double lr, beta1, beta2, eps, weight_decay, correction1, correction2;
   template <class T>
-  std::array<T, 3> operator()(T g, T m, T v, T w) const {
+  Three<T> operator()(T g, T m, T v, T w) const {
     const T step = T(lr / correction1), root = T(1 / std::sqrt(correction2));
     const T m1 = T(beta1) * m + T(1 - beta1) * g;
     const T v1 = T(beta2) * v + T(1 - beta2) * g * g;
@@ -93,7 +113,7 @@ auto takes_part(T h, T d) {
 struct BalanceSums {
   static constexpr bool kSums = true;
   template <class T>
-  std::array<T, 3> operator()(T h, T d) const {
+  Three<T> operator()(T h, T d) const {
     const auto part = takes_part(h, d);
     return {select(part, T(1), T(0)), select(part, sqrt(h), T(0)), select(part, h, T(0))};
   }
@@ -103,7 +123,7 @@ struct BalanceSums {
 struct Spread {
   static constexpr bool kSums = false;
   template <class T>
-  std::array<T, 1> operator()(T count, T roots, T total) const {
+  One<T> operator()(T count, T roots, T total) const {
     const T mean = roots / count;
     return {select(count > T(0), sqrt(max(T(0), total / count - mean * mean)) / mean, T(0))};
   }
@@ -114,7 +134,7 @@ struct Spread {
 struct OddsStep {
   static constexpr bool kSums = false;
   template <class T>
-  std::array<T, 1> operator()(T h, T d, T count, T total) const {
+  One<T> operator()(T h, T d, T count, T total) const {
     const T r = total / count;
     return {select(takes_part(h, d), d * max(T(1e-2), sqrt(r / (T(1) - r) * (T(1) - h) / h)), d)};
   }
@@ -124,7 +144,7 @@ struct OddsStep {
 struct TylerStep {
   static constexpr bool kSums = false;
   template <class T>
-  std::array<T, 1> operator()(T h, T d, T count, T total) const {
+  One<T> operator()(T h, T d, T count, T total) const {
     return {select(takes_part(h, d), d * sqrt(total / count / h), d)};
   }
 };
@@ -134,7 +154,7 @@ struct ReleaseStep {
   static constexpr bool kSums = false;
   double r, beta;
   template <class T>
-  std::array<T, 1> operator()(T h, T d) const {
+  One<T> operator()(T h, T d) const {
     const T ratio = T(r) / h;
     return {select(h > T(0), (beta == 0.5 ? sqrt(ratio) : pow(ratio, beta)) * d, T(0))};
   }
@@ -144,7 +164,7 @@ struct ReleaseStep {
 struct AdoptSums {
   static constexpr bool kSums = true;
   template <class T>
-  std::array<T, 2> operator()(T d, T e) const {
+  Two<T> operator()(T d, T e) const {
     const auto both = (d > T(0)) & (e > T(0));
     return {select(both, log(d / e), T(0)), select(both, T(1), T(0))};
   }
@@ -155,7 +175,7 @@ struct AdoptSums {
 struct Adopt {
   static constexpr bool kSums = false;
   template <class T>
-  std::array<T, 1> operator()(T d, T e, T logs, T count) const {
+  One<T> operator()(T d, T e, T logs, T count) const {
     constexpr double kFactor = 1000;
     const T fresh = select(count > T(0), exp(logs / count), T(1)) * e;
     const auto keep = (fresh > T(0)) & (d <= T(kFactor) * fresh) & (d * T(kFactor) >= fresh);
@@ -167,7 +187,7 @@ struct Adopt {
 struct SelectLess {
   static constexpr bool kSums = false;
   template <class T>
-  std::array<T, 1> operator()(T a, T b, T x, T y) const {
+  One<T> operator()(T a, T b, T x, T y) const {
     return {select(a < b, x, y)};
   }
 };
@@ -179,7 +199,7 @@ struct NorMuonMoment {
   static constexpr bool kSums = false;
   double beta2, cols;
   template <class T>
-  std::array<T, 1> operator()(T h, T v) const {
+  One<T> operator()(T h, T v) const {
     return {T((1 - beta2) / cols) * h + T(beta2) * v};
   }
 };
@@ -188,7 +208,7 @@ struct NorMuonMoment {
 struct NorMuonSums {
   static constexpr bool kSums = true;
   template <class T>
-  std::array<T, 2> operator()(T h, T v) const {
+  Two<T> operator()(T h, T v) const {
     return {h, select(v > T(0), h / v, T(0))};
   }
 };
@@ -197,7 +217,7 @@ struct NorMuonSums {
 struct NorMuonScale {
   static constexpr bool kSums = false;
   template <class T>
-  std::array<T, 1> operator()(T v, T before, T after) const {
+  One<T> operator()(T v, T before, T after) const {
     return {select((v > T(0)) & (after > T(0)), sqrt(before / after / v), T(0))};
   }
 };
@@ -209,7 +229,7 @@ struct InverseRoot {
   static constexpr bool kSums = false;
   double target = 1, cut = 0;
   template <class T>
-  std::array<T, 1> operator()(T x, T reference) const {
+  One<T> operator()(T x, T reference) const {
     return {select(x > max(T(cut) * reference, T(0)), sqrt(T(target) / x), T(0))};
   }
 };
@@ -219,7 +239,7 @@ struct InverseFourthRoot {
   static constexpr bool kSums = false;
   double cut = 0;
   template <class T>
-  std::array<T, 1> operator()(T x, T reference) const {
+  One<T> operator()(T x, T reference) const {
     return {select(x > max(T(cut) * reference, T(0)), pow(T(1) / x, 0.25), T(0))};
   }
 };
@@ -229,7 +249,7 @@ struct Above {
   static constexpr bool kSums = false;
   double cut = 0;
   template <class T>
-  std::array<T, 1> operator()(T x, T reference) const {
+  One<T> operator()(T x, T reference) const {
     return {select(x > max(T(cut) * reference, T(0)), T(1), T(0))};
   }
 };
@@ -238,7 +258,7 @@ struct Above {
 struct Root {
   static constexpr bool kSums = false;
   template <class T>
-  std::array<T, 1> operator()(T x) const {
+  One<T> operator()(T x) const {
     return {sqrt(max(x, T(0)))};
   }
 };
@@ -247,7 +267,7 @@ struct Root {
 struct Quotient {
   static constexpr bool kSums = false;
   template <class T>
-  std::array<T, 1> operator()(T x, T y) const {
+  One<T> operator()(T x, T y) const {
     return {select(y > T(0), x / y, T(0))};
   }
 };
@@ -256,7 +276,7 @@ struct Quotient {
 struct Sum {
   static constexpr bool kSums = true;
   template <class T>
-  std::array<T, 1> operator()(T x) const {
+  One<T> operator()(T x) const {
     return {x};
   }
 };
@@ -267,7 +287,7 @@ struct Sum {
 struct ResolventSums {
   static constexpr bool kSums = true;
   template <class T>
-  std::array<T, 2> operator()(T y, T s, T lam) const {
+  Two<T> operator()(T y, T s, T lam) const {
     const T inverse = T(1) / (s + lam), term = y * inverse;
     return {term * term, term * term * inverse};
   }
@@ -277,7 +297,7 @@ struct ResolventSums {
 struct Resolvent {
   static constexpr bool kSums = false;
   template <class T>
-  std::array<T, 1> operator()(T y, T s, T lam) const {
+  One<T> operator()(T y, T s, T lam) const {
     return {y / (s + lam)};
   }
 };
@@ -287,7 +307,7 @@ struct ResolventNewton {
   static constexpr bool kSums = false;
   double target, floor;
   template <class T>
-  std::array<T, 1> operator()(T p, T q, T x) const {
+  One<T> operator()(T p, T q, T x) const {
     const T step = select(q > T(0), p / q * (sqrt(p / T(target)) - T(1)), T(0));
     return {max(T(floor), x + step)};
   }

@@ -61,13 +61,15 @@ std::string shape_text(const ConstMatrixView& view) {
 
 ConstMatrixView checked(std::string_view where, std::string_view what, ConstMatrixView view) {
   // What BLAS counts to; vectors, which it never sees, may be longer.
-  const Index most = view.rows == 1 || view.cols == 1 ? Index{1} << 40 : std::numeric_limits<std::int32_t>::max();
+  const Index most =
+      view.rows == 1 || view.cols == 1 ? Index{1} << 40 : std::numeric_limits<std::int32_t>::max();
   if (name(view.dtype) == "unknown") {
     fail(where, what, " has no such element type: ", static_cast<int>(view.dtype));
   }
   if (view.rows < 1 || view.cols < 1 || view.batch < 1 || view.rows > most || view.cols > most ||
       view.batch > most) {
-    fail(where, what, " must have from 1 to 2^31 - 1 rows, columns and matrices (2^40 of a vector): ", shape_text(view));
+    fail(where, what,
+         " must have from 1 to 2^31 - 1 rows, columns and matrices (2^40 of a vector): ", shape_text(view));
   }
   if (view.data == nullptr) fail(where, what, " has no data: ", shape_text(view));
   if (view.row_stride == 0 && view.col_stride == 1) view.row_stride = view.cols;

@@ -14,8 +14,8 @@ bool is_number(std::string_view part) {
 
 std::string plain_letters(std::string_view text) {
   std::string plain;
-  for (const unsigned char c : text) {
-    if (c != '_' && c != '-') plain.push_back(static_cast<char>(std::tolower(c)));
+  for (const char c : text) {
+    if (c != '_' && c != '-') plain.push_back(static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
   }
   return plain;
 }

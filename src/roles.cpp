@@ -112,7 +112,7 @@ RoutedParameter as_matrix(const ParameterInfo& parameter, const Model& model) {
   }
   if (!cut.dimensions && !parameter.described) return unknown_cut(parameter, cut.unknown, role);
   if (cut.dimensions && has_a_side_of_one(parameter, *cut.dimensions) && !parameter.described) {
-    const bool filter = is_convolution(parameter);
+    const bool filter = is_convolution(parameter) && number_of(parameter, "groups").value_or(1) > 1;
     return to_adamw(parameter, filter ? "depthwise filter" : "a side of length 1", filter ? "filter" : "");
   }
   const bool guessed = !parameter.described && (name_only || cut.guessed);

@@ -38,7 +38,8 @@ void require_equal_shape(std::string_view where, std::string_view what, std::siz
   }
 }
 
-void require_state(std::string_view where, std::string_view what, std::size_t i, const ConstMatrixView& view) {
+void require_state(std::string_view where, std::string_view what, std::size_t i,
+                   const ConstMatrixView& view) {
   if (!is_wide(view.dtype)) {
     fail(where, "States must be float32 or float64: ", what, " ", i, " is ", name(view.dtype));
   }
@@ -53,9 +54,7 @@ void require_element(std::string_view where, std::string_view what, std::size_t 
   }
 }
 
-std::uintptr_t begin_of(const Extent& extent) {
-  return reinterpret_cast<std::uintptr_t>(extent.view.data);
-}
+std::uintptr_t begin_of(const Extent& extent) { return reinterpret_cast<std::uintptr_t>(extent.view.data); }
 std::uintptr_t end_of(const Extent& extent) {
   const ConstMatrixView& view = extent.view;
   const Index elements = (view.rows - 1) * view.row_stride + (view.cols - 1) * view.col_stride + 1;
@@ -73,8 +72,7 @@ auto key_of(const StepTensors& tensors, std::size_t i) {
   const Index m = tensors.weights[i].rows, n = tensors.weights[i].cols;
   const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(std::min(m, n));
   const DType state = tensors.momentum_buffers[i].dtype;
-  return std::tuple(state, -work, m,
-                    tensors.row_states.empty() ? state : tensors.row_states[i].dtype);
+  return std::tuple(state, -work, m, tensors.row_states.empty() ? state : tensors.row_states[i].dtype);
 }
 
 }  // namespace

@@ -36,8 +36,8 @@ class StepOperands {
     for (std::size_t begin = 0, end = 0; begin < weights_.size(); begin = end) {
       const DType type = momentum_buffers_[begin].dtype;
       while (end < weights_.size() && momentum_buffers_[end].dtype == type) ++end;
-      visit(std::span(gradients_).subspan(begin, end - begin), std::span(momenta_).subspan(begin, end - begin),
-            type);
+      visit(std::span(gradients_).subspan(begin, end - begin),
+            std::span(momenta_).subspan(begin, end - begin), type);
     }
   }
   /// The place, in the caller's order, of the first momentum that is not finite; -1: none.

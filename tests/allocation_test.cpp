@@ -77,7 +77,9 @@ TEST(Step, AllocatesNothingAfterTheFirstOfItsKind) {
       for (const Types& types : {kSingle, kHalf}) {
         for (const int threads : {1, 2}) {
           Rule options = rule_of(optimizer);
-          if (optimizer != "adamw") set_hyperparameter(options, "polar", schedule);
+          for (const Hyperparameter& field : hyperparameters(options)) {
+            if (field.name == "polar") set_hyperparameter(options, "polar", schedule);
+          }
           const auto backend = make_cpu_backend({.threads = threads});
           Random random(1);
           std::vector<std::vector<Matrix>> start;
@@ -113,7 +115,8 @@ TEST(Step, AllocatesNothingAfterTheFirstOfItsKind) {
 }
 
 TEST(CInterface, AllocatesNothingAfterTheFirstStepOfItsKind) {
-  for (const std::string variant : {"adamw", "muon", "normuon", "aurora", "aurora:balance=carried"}) {
+  for (const std::string variant :
+       {"adamw", "muon", "normuon", "aurora", "aurora:balance=carried", "row-normalized"}) {
     aurora_backend* backend = nullptr;
     aurora_rule* rule = nullptr;
     ASSERT_EQ(aurora_backend_create_cpu(2, &backend), AURORA_OK);

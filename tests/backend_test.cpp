@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -563,9 +565,36 @@ TEST(Backend, ForEachPartRethrowsWhatAPartThrewAndWorksAfterwards) {
     };
     EXPECT_THROW(failing(), std::runtime_error);
     std::atomic<Index> covered = 0;
-    backend->for_each_part({&count, 1}, [&](Backend&, std::size_t, Index begin, Index end) { covered += end - begin; });
+    backend->for_each_part({&count, 1},
+                           [&](Backend&, std::size_t, Index begin, Index end) { covered += end - begin; });
     EXPECT_EQ(covered, 8);
   }
+}
+
+TEST(Backend, OfAForkedChildRefusesTheThreadsOfItsParentInsteadOfWaitingForThem) {
+  const auto parts_on = [](int threads) {
+    std::atomic<Index> covered = 0;
+    const Index count = 8;
+    const auto backend = make_cpu_backend({.threads = threads});
+    backend->for_each_part({&count, 1},
+                           [&](Backend&, std::size_t, Index begin, Index end) { covered += end - begin; });
+    return covered.load();
+  };
+  ASSERT_EQ(parts_on(2), 8);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);  // instead of for ever
+    const bool one_thread_works = parts_on(1) == 8;
+    try {
+      parts_on(2);
+    } catch (const std::runtime_error& error) {
+      _exit(one_thread_works && std::string(error.what()).find("fork") != std::string::npos ? 0 : 2);
+    }
+    _exit(1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "status " << status;
 }
 
 TEST(Backend, OfNoThreadsIsRefusedWithTheValue) {

@@ -261,7 +261,9 @@ TEST(BalancedPolar, TakesAnySchedule) {
   const Matrix g = uneven_rows(random, 40, 8, 0.5);
   for (const PolarSchedule& each : kPolarSchedules) {
     const Polar schedule = each.polar;
-    const double slack = schedule == Polar::keller_jordan_5 ? 0.6 : schedule == Polar::polar_express_5 ? 0.4 : 1e-2;
+    const double slack = schedule == Polar::keller_jordan_5   ? 0.6
+                         : schedule == Polar::polar_express_5 ? 0.4
+                                                              : 1e-2;
     EXPECT_TRUE(semi_orthogonal(balanced(g, {.polar = schedule}), slack)) << each.name;
   }
   EXPECT_FALSE(close(balanced(g, {.polar = Polar::keller_jordan_5}), balanced(g), 1e-3));
@@ -513,7 +515,8 @@ TEST(Odds, StepBackToTylerWhereTheyOscillate) {
   const auto backend = make_cpu_backend();
   for (const int evaluations : {2, 3, 4, 5, 9}) {
     Stored d(scales, DType::f64), u(x, DType::f64);
-    odds_balance(*backend, Stored(x, DType::f64).cview(), evaluations, {.polar = Polar::exact}, d.view(), u.view());
+    odds_balance(*backend, Stored(x, DType::f64).cview(), evaluations, {.polar = Polar::exact}, d.view(),
+                 u.view());
     EXPECT_LT(unevenness(u.values()), 1e-12) << evaluations;
   }
 }

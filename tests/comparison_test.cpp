@@ -218,6 +218,40 @@ TEST(Comparison, OtherWeightsOrAnotherOrderAreReported) {
   EXPECT_THAT(comparison.warnings, Contains(HasSubstr("seed 2: the order of the data differ")));
 }
 
+TEST(Comparison, OtherTextIsReported) {
+  const TemporaryFolder folder;
+  write_three_seeds(folder.path());
+  EXPECT_THAT(read_comparison(folder.path()).warnings, Not(Contains(HasSubstr("text differs"))));
+  write_result(folder.path(), {.variant = "aurora", .seed = 1, .text_hash = "other"});
+  EXPECT_THAT(read_comparison(folder.path()).warnings,
+              Contains(AllOf(HasSubstr("the text differs between "), HasSubstr("aurora/seed-1"),
+                             HasSubstr("not comparable"))));
+}
+
+TEST(Comparison, ALinkToItselfBelowTheFolderIsPassedOver) {
+  const TemporaryFolder folder;
+  write_run(folder / "some/run", {});
+  fs::create_directory_symlink("loop", folder / "some/loop");
+  fs::create_directory_symlink("..", folder / "some/up");
+  EXPECT_EQ(read_comparison(folder.path()).optimizers.size(), 1U);
+  fs::create_directories(folder / "runs");
+  fs::create_directory_symlink("loop", folder / "runs/loop");
+  write_run(folder / "runs/muon/seed-0", {});
+  EXPECT_EQ(read_comparison(folder.path()).optimizers.size(), 1U);
+}
+
+TEST(Comparison, LossesNearTheEndOfDoubleGiveAPageWithoutNaN) {
+  const TemporaryFolder folder;
+  for (const std::uint64_t seed : {0U, 1U}) {
+    write_result(folder.path(), {.variant = "muon", .seed = seed, .loss = seed == 0 ? 8e307 : -8e307});
+    write_result(folder.path(), {.variant = "aurora", .seed = seed, .loss = 8e307});
+  }
+  const std::string page = report_html(read_comparison(folder.path()));
+  // Styles and script apart, which speak of neither.
+  for (const char* word : {"nan", "NaN", ">inf", "\"inf", " inf"})
+    EXPECT_THAT(page.substr(page.find("<body")), Not(HasSubstr(word)));
+}
+
 TEST(Comparison, SettingsThatDifferAreNamedWithBothValues) {
   const TemporaryFolder folder;
   write_three_seeds(folder.path());

@@ -1,6 +1,7 @@
 #include "config.hpp"
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include <limits>
 #include <set>
@@ -177,8 +178,8 @@ TEST(Config, AnotherOptimizerBeginsWithItsDefaults) {
   EXPECT_TRUE(config.optim == Rule(MuonOptions{}));
   EXPECT_THAT(refusal("optim.pp_beta", "0.5", config), HasSubstr("muon has no hyperparameter 'pp_beta'"));
   set(config, "optim.optimizer", "aurora:pp_iterations=3+pp_beta=0.25+balance=release");
-  EXPECT_TRUE(config.optim == Rule(AuroraOptions{
-                                  .pp_iterations = 3, .pp_beta = 0.25, .balance = Balance::release}));
+  EXPECT_TRUE(config.optim ==
+              Rule(AuroraOptions{.pp_iterations = 3, .pp_beta = 0.25, .balance = Balance::release}));
 }
 
 TEST(Config, WithAdamWThereIsOneSetOfItsOptions) {
@@ -322,8 +323,44 @@ TEST(Config, ErrorsInAFileNameFileAndLine) {
   EXPECT_THAT(bad("steps = 1\n"), HasSubstr("no setting 'steps'"));
   EXPECT_THAT(bad("[data]\npaths = [1]\n"), HasSubstr("data.paths must be"));
   EXPECT_THAT(error_of<std::runtime_error>([&] { from_toml(folder / "none"); }),
-              HasSubstr("none: no configuration"));
-  EXPECT_THAT(error_of<std::runtime_error>([&] { from_toml(folder.path()); }), HasSubstr("no configuration"));
+              HasSubstr("none: cannot be opened"));
+  EXPECT_THAT(error_of<std::runtime_error>([&] { from_toml(folder.path()); }), HasSubstr("Is a directory"));
+}
+
+TEST(Config, AFileThatAsksForTooMuchIsRefusedAtOnce) {
+  const TemporaryFolder folder;
+  const auto refused = [&](const std::string& text) {
+    return error_of<std::runtime_error>([&] { from_toml(folder.write("run.toml", text)); });
+  };
+  std::string parts = "x";
+  for (int i = 0; i < 100'000; ++i) parts += ".a";
+  EXPECT_THAT(refused("# first\n" + parts + " = 1\n"), HasSubstr("run.toml: line 2 has a key of more than"));
+  EXPECT_THAT(refused("[" + parts + "]\n"), HasSubstr("line 1 has a key of more than"));
+  EXPECT_THAT(refused("a = [1, {" + parts + " = 1}]\n"), HasSubstr("line 1 has a key of more than"));
+  EXPECT_THAT(refused(std::string(500'000, 'k') + " = 1\n"), HasSubstr("line 1 has a key of more than"));
+  EXPECT_THAT(refused("\"" + std::string(500'000, 'k') + "\" = 1\n"), HasSubstr("has a key of more than"));
+  EXPECT_THAT(refused("a = \"\"\"\nx\n\"\"\"\nb" + parts + " = 1\n"), HasSubstr("line 4 has a key"));
+  EXPECT_THAT(refused(std::string((1 << 20) + 1, '\n')), HasSubstr("is longer than"));
+  EXPECT_THAT(refused("a = " + std::string(100'000, '[')), HasSubstr("not TOML"));
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  EXPECT_THAT(error_of<std::runtime_error>([&] { from_toml(folder / "pipe"); }),
+              HasSubstr("is not a regular file"));
+}
+
+TEST(Config, DotsAndQuotesInValuesAreNoPartsOfKeys) {
+  TrainConfig config;
+  const std::string dots = "/a.b.c.d.e.f.g.h.i.j.k.l/" + std::string(3000, 'x');
+  config.data = {dots, "/with \" and ' and # and = and [" + dots};
+  config.validation = {"/\\\"" + dots};
+  const TemporaryFolder folder;
+  EXPECT_EQ(from_toml(folder.write("run.toml", to_toml(config))), config);
+}
+
+TEST(Config, TooManyPathsToBeReadAgainAreRefused) {
+  TrainConfig config;
+  for (int i = 0; i < 30'000; ++i)
+    config.data.push_back("/a/folder/with/a/long/name/and/more/of/it/" + std::to_string(i));
+  EXPECT_THAT(error_of<std::invalid_argument>([&] { validate(config); }), HasSubstr("name folders"));
 }
 
 }  // namespace

@@ -32,8 +32,8 @@ class EveryOptimizer : public ::testing::TestWithParam<std::string> {
   }
   bool is_adamw() const { return GetParam() == "adamw"; }
   /// Weights after three steps of a group; the same numbers for the same seed.
-  Group stepped(Backend& backend, const Rule& options, const Shape& shape, std::size_t count,
-                Types types, Placement placement = {}, std::uint64_t seed = 1) const {
+  Group stepped(Backend& backend, const Rule& options, const Shape& shape, std::size_t count, Types types,
+                Placement placement = {}, std::uint64_t seed = 1) const {
     Random random(seed);
     std::vector<Matrix> start;
     for (std::size_t i = 0; i < count; ++i)
@@ -49,12 +49,11 @@ class EveryOptimizer : public ::testing::TestWithParam<std::string> {
   }
   std::unique_ptr<Backend> backend_ = make_tested_backend();
 };
-INSTANTIATE_TEST_SUITE_P(All, EveryOptimizer, ::testing::ValuesIn(rule_names()),
-                         [](const auto& optimizer) {
-                           std::string text(optimizer.param);
-                           std::replace(text.begin(), text.end(), '-', '_');
-                           return text;
-                         });
+INSTANTIATE_TEST_SUITE_P(All, EveryOptimizer, ::testing::ValuesIn(rule_names()), [](const auto& optimizer) {
+  std::string text(optimizer.param);
+  std::replace(text.begin(), text.end(), '-', '_');
+  return text;
+});
 
 TEST_P(EveryOptimizer, DescendsOnAQuadratic) {
   for (const auto& [rows, cols] : kShapes) {

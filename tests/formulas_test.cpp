@@ -18,9 +18,7 @@ namespace {
 // a reciprocal, one rounding more.
 constexpr double kDoubleBound = 32 * 0x1p-53;
 
-Matrix column(const std::vector<double>& values) {
-  return {static_cast<Index>(values.size()), 1, 1, values};
-}
+Matrix column(const std::vector<double>& values) { return {static_cast<Index>(values.size()), 1, 1, values}; }
 
 /// One formula on vectors of float64; `expected` for every row.
 void expect_rows(const Formula& formula, std::vector<Matrix> arguments, const std::vector<Matrix>& expected) {
@@ -37,7 +35,8 @@ void expect_rows(const Formula& formula, std::vector<Matrix> arguments, const st
     for (Stored& result : results) outputs.emplace_back(result.view());
     backend->apply(formula, inputs, outputs, Gate{});
     for (std::size_t k = 0; k < expected.size(); ++k) {
-      EXPECT_TRUE(close(results[k].values(), expected[k], kDoubleBound * std::max(1.0, largest(expected[k]))));
+      EXPECT_TRUE(
+          close(results[k].values(), expected[k], kDoubleBound * std::max(1.0, largest(expected[k]))));
       EXPECT_TRUE(results[k].padding_is_untouched());
     }
   }
@@ -120,7 +119,8 @@ TEST(Formulas, NorMuonKeepsTheNormAndLeavesZeroRows) {
   const Matrix h = column({4, 1, 0}), v = column({0.5, 0.25, 0});
   expect_rows(formulas::NorMuonMoment{.beta2 = 0.75, .cols = 8}, {h, v},
               {column({0.75 * 0.5 + 0.25 / 8 * 4, 0.75 * 0.25 + 0.25 / 8, 0})});
-  expect_rows(formulas::NorMuonSums{}, {transposed(h), transposed(v)}, {number(5), number(4 / 0.5 + 1 / 0.25)});
+  expect_rows(formulas::NorMuonSums{}, {transposed(h), transposed(v)},
+              {number(5), number(4 / 0.5 + 1 / 0.25)});
   // |U|^2 = sum h d^2 must be |O|^2 = 5.
   expect_rows(formulas::NorMuonScale{}, {v, number(5), number(12)},
               {column({std::sqrt(5 / 12.0 / 0.5), std::sqrt(5 / 12.0 / 0.25), 0})});
@@ -135,7 +135,8 @@ TEST(Formulas, SelectLessTakesWholeMatricesOfABatch) {
   Stored sy(y, DType::f32);
   backend->apply(formulas::SelectLess{}, {sa.cview(), sb.cview(), sx.cview(), sy.cview()}, {sy.view()});
   EXPECT_TRUE(equal(matrix_of(sy.values(), 0), rounded(matrix_of(x, 0), DType::f32)));
-  for (const Index i : {1, 2}) EXPECT_TRUE(equal(matrix_of(sy.values(), i), rounded(matrix_of(y, i), DType::f32)));
+  for (const Index i : {1, 2})
+    EXPECT_TRUE(equal(matrix_of(sy.values(), i), rounded(matrix_of(y, i), DType::f32)));
 }
 
 TEST(Formulas, ResolventsAreTheirFormulaInBothLayouts) {
@@ -165,8 +166,8 @@ TEST(Formulas, ResolventsAreTheirFormulaInBothLayouts) {
     EXPECT_TRUE(close(sw.values(), w, kDoubleBound * largest(w)));
   }
   const double step = 2.0 / 0.5 * (std::sqrt(2.0 / 0.25) - 1);
-  expect_rows(formulas::ResolventNewton{.target = 0.25, .floor = -1}, {column({2, 2, 2}), column({0.5, 0, 0.5}), column({0, 3, -100})},
-              {column({step, 3, -1})});
+  expect_rows(formulas::ResolventNewton{.target = 0.25, .floor = -1},
+              {column({2, 2, 2}), column({0.5, 0, 0.5}), column({0, 3, -100})}, {column({step, 3, -1})});
 }
 
 TEST(Formulas, BlendUpdateAndAdamAreTheirFormulasForEveryTypeAndPlacement) {
@@ -181,16 +182,20 @@ TEST(Formulas, BlendUpdateAndAdamAreTheirFormulasForEveryTypeAndPlacement) {
                             .correction2 = 0.19};
   for (const DType state : {DType::f32, DType::f64}) {
     for (const DType type : {DType::f32, DType::f64, DType::bf16}) {
-      for (const Placement& placement : {Placement{}, {.gap = 2, .offset = 1}, {.column_major = true, .gap = 1}}) {
+      for (const Placement& placement :
+           {Placement{}, {.gap = 2, .offset = 1}, {.column_major = true, .gap = 1}}) {
         const Matrix g = rounded(gaussian(random, 7, 5), type), m = rounded(gaussian(random, 7, 5), state),
                      w = rounded(gaussian(random, 7, 5), type);
         Matrix v = rounded(gaussian(random, 7, 5), state);
         for (double& value : v.values) value *= value;
         v = rounded(v, state);
-        const double u = std::max(unit_roundoff(state), type == DType::f64 && state == DType::f64 ? 0x1p-53 : 0x1p-24);
+        const double u =
+            std::max(unit_roundoff(state), type == DType::f64 && state == DType::f64 ? 0x1p-53 : 0x1p-24);
         const Stored sg(g, type, placement);
-        Stored sm(m, state, placement), sv(v, state, placement), sw(w, type, placement), sb(m, state, placement);
-        backend->apply(adam, {sg.cview(), sm.cview(), sv.cview(), sw.cview()}, {sm.view(), sv.view(), sw.view()});
+        Stored sm(m, state, placement), sv(v, state, placement), sw(w, type, placement),
+            sb(m, state, placement);
+        backend->apply(adam, {sg.cview(), sm.cview(), sv.cview(), sw.cview()},
+                       {sm.view(), sv.view(), sw.view()});
         const Matrix m1 = sum(0.8, m, 0.2, g);
         Matrix v1 = v, w1 = w;
         for (std::size_t k = 0; k < w.values.size(); ++k) {
@@ -232,7 +237,8 @@ TEST(Apply, BehindAFlagWritesWhereItIsOne) {
     const Stored sx(x, DType::f64), flag(number(open), DType::f32);
     Stored sy(y, DType::f64);
     const MatrixView list[] = {sy.view()};
-    backend->apply(formulas::Copy{}, {sx.cview()}, {std::span<const MatrixView>(list)}, {.flag = flag.cview()});
+    backend->apply(formulas::Copy{}, {sx.cview()}, {std::span<const MatrixView>(list)},
+                   {.flag = flag.cview()});
     EXPECT_TRUE(equal(sy.values(), open == 1 ? x : y));
   }
   Stored sy(y, DType::f64);
@@ -243,7 +249,9 @@ TEST(Apply, BehindAFlagWritesWhereItIsOne) {
 TEST(Apply, RefusesShapesAndNumbersOfOperandsThatDoNotFit) {
   const auto backend = make_cpu_backend();
   Stored x(Matrix{4, 3}, DType::f64), y(Matrix{3, 4}, DType::f64);
-  EXPECT_THAT(message_of([&] { backend->apply(formulas::Quotient{}, {x.cview(), y.cview()}, {x.view()}); }),
+  EXPECT_THAT(message_of([&] {
+                backend->apply(formulas::Quotient{}, {x.cview(), y.cview()}, {x.view()});
+              }),
               ::testing::HasSubstr("4x3"));
   EXPECT_THAT(message_of([&] { backend->apply(formulas::Quotient{}, {x.cview()}, {x.view()}); }),
               ::testing::HasSubstr("2"));

@@ -103,8 +103,7 @@ TEST_P(GoldenTrajectory, IsReproducedInFloat64) {
 /// the matrix (with rows scaled for the balanced rules); norms over n entries add sqrt(n). Evening out rows
 /// and the later polar factors of one direction add a small factor, 32 together. Each step adds lr * scale
 /// times that, and rounds the weight.
-double float32_bound(const Rule& options, const std::vector<Matrix>& gradients,
-                     const Matrix& weight) {
+double float32_bound(const Rule& options, const std::vector<Matrix>& gradients, const Matrix& weight) {
   const double u = 0x1p-24, steps = static_cast<double>(gradients.size());
   const double rounding = 2 * steps * u * largest(weight);
   if (const auto* adamw = std::get_if<AdamWOptions>(&options)) return rounding + 32 * steps * adamw->lr * u;

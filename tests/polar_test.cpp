@@ -19,8 +19,7 @@ namespace {
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
-Matrix polar_of(const Matrix& g, DType dtype, Polar schedule = Polar::exact,
-                Placement placement = {}) {
+Matrix polar_of(const Matrix& g, DType dtype, Polar schedule = Polar::exact, Placement placement = {}) {
   const auto backend = make_tested_backend();
   Stored u(scaled(kNaN, g), dtype, placement);
   polar(*backend, Stored(g, dtype, placement).cview(), schedule, u.view());
@@ -86,7 +85,8 @@ TEST(PolarOfFloats, ComesOutTheSameOnEveryWay) {
       EXPECT_TRUE(close(halley, expected, exact_bound(DType::f32, rows, condition)));
       EXPECT_TRUE(semi_orthogonal(halley, 2e-5));
       EXPECT_TRUE(close(by_way(g, eigen_polar), expected, 0x1p-20));
-      EXPECT_TRUE(close(polar_of(g, DType::f32, Polar::exact), expected, exact_bound(DType::f32, rows, condition)));
+      EXPECT_TRUE(
+          close(polar_of(g, DType::f32, Polar::exact), expected, exact_bound(DType::f32, rows, condition)));
     }
   }
 }
@@ -256,7 +256,8 @@ TEST_P(PolarFactor, OfZeroIsZero) {
   for (const auto& [rows, cols] : {Shape{1, 1}, {5, 5}, {33, 7}, {7, 33}}) {
     EXPECT_TRUE(equal(exact({rows, cols}), Matrix{rows, cols}));
     for (const PolarSchedule& schedule : kPolarSchedules) {
-      EXPECT_TRUE(equal(polar_of({rows, cols}, dtype(), schedule.polar), Matrix{rows, cols})) << schedule.name;
+      EXPECT_TRUE(equal(polar_of({rows, cols}, dtype(), schedule.polar), Matrix{rows, cols}))
+          << schedule.name;
     }
   }
 }
@@ -334,7 +335,8 @@ TEST_P(PolarFactor, IsTheSameInEveryPlacementWithNaNInTheGaps) {
                                          {.column_major = true},
                                          {.column_major = true, .gap = 2, .offset = 1}}) {
         // The schedules' gain on rounding errors is at most 10^4 on small singular values, here about 100.
-        EXPECT_TRUE(close(polar_of(g, dtype(), schedule.polar, placement), packed, 2000 * unit_roundoff(dtype())))
+        EXPECT_TRUE(
+            close(polar_of(g, dtype(), schedule.polar, placement), packed, 2000 * unit_roundoff(dtype())))
             << schedule.name << ", " << rows << "x" << cols;
       }
     }
@@ -347,8 +349,8 @@ TEST_P(PolarFactor, OfABatchIsThatOfEachMatrix) {
     const Matrix g = gaussian(random, 20, 12, 5);
     const Matrix u = polar_of(g, dtype(), schedule.polar, {.gap = 1, .batch_gap = 7});
     for (Index b = 0; b < 5; ++b) {
-      EXPECT_TRUE(
-          close(matrix_of(u, b), polar_of(matrix_of(g, b), dtype(), schedule.polar), 1e4 * unit_roundoff(dtype())))
+      EXPECT_TRUE(close(matrix_of(u, b), polar_of(matrix_of(g, b), dtype(), schedule.polar),
+                        1e4 * unit_roundoff(dtype())))
           << schedule.name;
     }
   }
@@ -382,10 +384,9 @@ TEST_P(PolarFactor, LetsNaNThroughASchedule) {
 TEST(PolarErrors, NameAPrecisionWithoutProducts) {
   const auto backend = make_cpu_backend();
   Stored g(identity(4), DType::f32), u(Matrix{4, 4}, DType::f32);
-  EXPECT_THAT(message_of([&] {
-                polar(*backend, g.cview(), Polar::polar_express_5, u.view(), Precision::float16);
-              }),
-              ::testing::AllOf(::testing::HasSubstr("float16"), ::testing::HasSubstr("precision=float32")));
+  EXPECT_THAT(
+      message_of([&] { polar(*backend, g.cview(), Polar::polar_express_5, u.view(), Precision::float16); }),
+      ::testing::AllOf(::testing::HasSubstr("float16"), ::testing::HasSubstr("precision=float32")));
 }
 
 TEST(PolarMethods, AutomaticIsResolvedByTheDeviceAndNothingElseIs) {
@@ -440,8 +441,8 @@ TEST_P(PolarFactor, UnderAScheduleMapsEverySingularValueThroughItsSteps) {
         const Matrix g = rounded(conditioned(random, rows, cols, condition), dtype());
         // A rounding error of the first step, u |X|, grows at most by the gain at zero; each step adds a few
         // more.
-        EXPECT_TRUE(
-            close(polar_of(g, dtype(), schedule.polar), scheduled(g, schedule), 16 * gain * unit_roundoff(dtype())))
+        EXPECT_TRUE(close(polar_of(g, dtype(), schedule.polar), scheduled(g, schedule),
+                          16 * gain * unit_roundoff(dtype())))
             << schedule.name << ", " << rows << "x" << cols;
       }
     }
@@ -478,12 +479,12 @@ TEST(PolarSchedules, MapTheSpectrumIntoTheirPublishedBands) {
     double least, most;
   };
   for (const auto& [polar, least, most] : {Band{Polar::keller_jordan_5, 0.68, 1.135},
-                                              {Polar::simple_quintic_12, 0.9995, 1.0005},
-                                              {Polar::cans_12, 0.9995, 1.0005},
-                                              {Polar::polar_express_5, 0.855, 1.145},
-                                              {Polar::polar_express_6, 0.997, 1.0015},
-                                              {Polar::polar_express_7, 0.9995, 1.0005},
-                                              {Polar::polar_express_8, 0.9995, 1.0005}}) {
+                                           {Polar::simple_quintic_12, 0.9995, 1.0005},
+                                           {Polar::cans_12, 0.9995, 1.0005},
+                                           {Polar::polar_express_5, 0.855, 1.145},
+                                           {Polar::polar_express_6, 0.997, 1.0015},
+                                           {Polar::polar_express_7, 0.9995, 1.0005},
+                                           {Polar::polar_express_8, 0.9995, 1.0005}}) {
     const PolarSchedule& schedule = aurora::schedule(polar);
     double lowest = 2, highest = 0;
     for (int k = 0; k <= 1000; ++k) {

@@ -47,8 +47,8 @@ TEST(RowState, IsOneNumberPerRowOrPerLineOfTheLongerSide) {
 }
 
 TEST(Rules, AreTheKindsOfTheVariantByTheirNames) {
-  EXPECT_THAT(rule_names(), ::testing::IsSupersetOf({"adamw", "muon", "normuon", "u-normuon", "aurora",
-                                                     "riemannian-aurora"}));
+  EXPECT_THAT(rule_names(), ::testing::IsSupersetOf(
+                                {"adamw", "muon", "normuon", "u-normuon", "aurora", "riemannian-aurora"}));
   EXPECT_EQ(rule_names().size(), std::variant_size_v<Rule>);
   std::set<std::string> names;
   for (const Rule& rule : all_rules()) {
@@ -85,8 +85,7 @@ TEST(Rules, HaveTheDefaultsThatTheContractLists) {
 TEST(Rules, ThatDoNotExistAreNamedWithTheNearestFirst) {
   const std::string message = message_of([] { rule_of("arora"); });
   EXPECT_THAT(message, AllOf(HasSubstr("arora"), HasSubstr("'aurora'")));
-  for (const std::string& optimizer : rule_names())
-    EXPECT_THAT(message, HasSubstr(optimizer));
+  for (const std::string& optimizer : rule_names()) EXPECT_THAT(message, HasSubstr(optimizer));
   EXPECT_THAT(message_of([] { rule_of("mun"); }), HasSubstr("'muon'"));
   EXPECT_THAT(message_of([] { rule_of("adam"); }), HasSubstr("'adamw'"));
   EXPECT_THROW(rule_of(""), std::invalid_argument);
@@ -254,7 +253,8 @@ TEST(Variant, IsANameWithOptions) {
   EXPECT_EQ(options.sides, Sides::longer);
   EXPECT_EQ(options.lr, AuroraOptions{}.lr);
   EXPECT_TRUE(parse_variant("muon") == Rule(MuonOptions{}));
-  EXPECT_TRUE(std::get<MuonOptions>(parse_variant("muon:polar=keller-jordan-5")).polar == Polar::keller_jordan_5);
+  EXPECT_TRUE(std::get<MuonOptions>(parse_variant("muon:polar=keller-jordan-5")).polar ==
+              Polar::keller_jordan_5);
   EXPECT_EQ(std::get<MuonOptions>(parse_variant("muon:lr=1e-3")).lr, 1e-3);
 }
 
@@ -279,15 +279,13 @@ TEST(Nearest, IsTheNameWithTheFewestEdits) {
 
 TEST(RowState, IsOnlyNorMuons) {
   for (const std::string& optimizer : rule_names()) {
-    EXPECT_EQ(row_state_name(rule_of(optimizer)),
-              optimizer == "normuon" ? "second_momentum_buffer" : "");
+    EXPECT_EQ(row_state_name(rule_of(optimizer)), optimizer == "normuon" ? "second_momentum_buffer" : "");
   }
 }
 
 TEST(PublishedScale, OfEachRuleIsThatOfItsPaperOrCode) {
   EXPECT_EQ(applied_scale(MuonOptions{.scale = UpdateScale::published}), UpdateScale::aspect_ratio);
-  EXPECT_EQ(applied_scale(NorMuonOptions{.scale = UpdateScale::published}),
-            UpdateScale::match_rms_adamw);
+  EXPECT_EQ(applied_scale(NorMuonOptions{.scale = UpdateScale::published}), UpdateScale::match_rms_adamw);
   EXPECT_EQ(applied_scale(UNorMuonOptions{.scale = UpdateScale::published}), UpdateScale::none);
   EXPECT_EQ(applied_scale(AuroraOptions{.scale = UpdateScale::published}), UpdateScale::aspect_ratio);
   EXPECT_EQ(applied_scale(RiemannianAuroraOptions{.scale = UpdateScale::published}),
@@ -314,8 +312,7 @@ TEST(Directions, OfATallMatrixAllHaveTheFrobeniusNormOfAPolarFactor) {
   for (const std::string_view optimizer : {"muon", "normuon", "u-normuon", "aurora", "riemannian-aurora"}) {
     Group group({Matrix{24, 8}}, kDouble);
     group.keep_directions();
-    for (int t = 0; t < 3; ++t)
-      group.step(*backend, rule_of(optimizer), {uneven_rows(random, 24, 8, 0.7)});
+    for (int t = 0; t < 3; ++t) group.step(*backend, rule_of(optimizer), {uneven_rows(random, 24, 8, 0.7)});
     EXPECT_NEAR(frobenius(group.directions.front().values()), std::sqrt(8.0), 1e-12) << optimizer;
   }
 }

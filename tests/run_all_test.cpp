@@ -19,6 +19,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 /// Writes what a run of 10 steps leaves, without training. The loss is lowest at lr = 0.04.
 class FakeTrainer {
@@ -175,6 +176,70 @@ TEST(RunAll, AnotherComparisonIsRefusedByWhatDiffers) {
   other.first_seed = 0;
   other.sweep_seeds = 2;
   EXPECT_THAT(refusal(other, folder.path()), AllOf(HasSubstr("--sweep-seeds is 1"), HasSubstr("here 2")));
+}
+
+TEST(RunAll, RunsOnOtherTextAreRefusedBeforeTraining) {
+  const TemporaryFolder folder;
+  write_run(folder / "runs/muon/seed-0", {.variant = "muon"});
+  const std::string there = text_of(read_run(folder / "runs/muon/seed-0"));
+  EXPECT_EQ(there, "sha256 abc of 4000 + 1000 bytes");
+  FakeTrainer fake;
+  fake.root = folder.path();
+  const auto design = design_of({"muon", "aurora"}, 1);
+  std::string now = text_of("abc", 4001, 999);
+  const RunAllHooks hooks = {.progress = {}, .notice = {}, .text = [&](const auto&) { return now; }};
+  EXPECT_THAT(
+      error_of<std::invalid_argument>([&] { run_all(design, folder.path(), std::ref(fake), hooks); }),
+      AllOf(HasSubstr("/text is not the text of "), HasSubstr("runs/muon/seed-0"), HasSubstr("4001 + 999")));
+  EXPECT_THAT(fake.trained, IsEmpty());
+  now = there;
+  run_all(design, folder.path(), std::ref(fake), hooks);
+  EXPECT_THAT(fake.trained, ElementsAre("runs/aurora/seed-0"));
+}
+
+TEST(RunAll, TwoRunsThatAreThereOnDifferentTextAreRefused) {
+  const TemporaryFolder folder;
+  write_run(folder / "runs/muon/seed-0", {.variant = "muon"});
+  write_run(folder / "runs/aurora/seed-0", {.variant = "aurora", .text_hash = "other"});
+  EXPECT_THAT(
+      refusal(design_of({"muon", "aurora"}, 1), folder.path()),
+      AllOf(HasSubstr("runs/muon/seed-0"), HasSubstr("runs/aurora/seed-0"), HasSubstr("sha256 other")));
+}
+
+TEST(RunAll, SeedsThatNoRunCanHaveAreRefused) {
+  const TemporaryFolder folder;
+  Design design = design_of({"muon"}, 3);
+  design.first_seed = 9223372036854775806U;
+  EXPECT_THAT(refusal(design, folder.path()), HasSubstr("--seed 9223372036854775806 leaves no room for 3"));
+  design.first_seed = 9223372036854775805U;
+  EXPECT_NO_THROW(validate(design));
+  design.seeds = 1001;
+  design.first_seed = 0;
+  EXPECT_THAT(refusal(design, folder.path()), HasSubstr("--seeds must be from 1 to 1000"));
+}
+
+TEST(RunAll, ARecordOfTheComparisonThatAsksForTooMuchIsRefused) {
+  const TemporaryFolder folder;
+  const Design design = design_of({"muon"}, 1);
+  trained(design, folder.path());
+  const std::string before = test::content_of(folder / "comparison.json");
+  for (const char* seeds : {"2147483647", "4294967297", "1.5", "-1", "\"1\""}) {
+    std::string altered = before;
+    altered.replace(altered.find("\"seeds\": 1"), 10, "\"seeds\": " + std::string(seeds));
+    folder.write("comparison.json", altered);
+    EXPECT_THAT(error_of<std::runtime_error>([&] { trained(design, folder.path()); }),
+                HasSubstr("seeds is not from 1 to 1000"));
+  }
+}
+
+TEST(RunAll, ARecordOfTheComparisonOfOtherTypesIsRefusedInWords) {
+  const TemporaryFolder folder;
+  const Design design = design_of({"muon"}, 1);
+  for (const char* record : {"{}", "[]", "{\"command\": 5}", "{\"command\": \"a\", \"first_seed\": {}}"}) {
+    folder.write("comparison.json", record);
+    EXPECT_THAT(error_of<std::runtime_error>([&] { trained(design, folder.path()); }),
+                AllOf(HasSubstr("comparison.json: not the record"), Not(HasSubstr("json.exception"))));
+  }
 }
 
 TEST(RunAll, ADamagedRecordOfTheComparisonIsNamed) {

@@ -1,6 +1,7 @@
 #include "run_log.hpp"
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@ using test::content_of;
 using test::error_of;
 using test::TemporaryFolder;
 using testing::HasSubstr;
+using testing::Not;
 
 const Json kHeader = {{"kind", "header"}, {"started", "2026-01-01T00:00:00Z"}, {"seed", 3}};
 
@@ -31,7 +33,8 @@ Json neuron_record(int step, int layer) {
           {"step", step},
           {"layer", layer},
           {"dead", {{"0.1", 0.25}}},
-          {"gate", {{"leverage", {0.5, 1.5}}, {"orthogonality_error", nullptr}}}};
+          {"gate", {{"starved", {{"0.1", 0}}}, {"leverage", {0.5, 1.5}}, {"orthogonality_error", nullptr}}},
+          {"up", {{"starved", {{"0.1", 0}}}}}};
 }
 
 void write_run(const std::filesystem::path& folder, int steps) {
@@ -94,7 +97,8 @@ TEST(RunLog, AResumedLogGoesOnAsIfItHadNeverStopped) {
   }
   EXPECT_EQ(content_of(stopped / "log.jsonl"), content_of(whole / "log.jsonl"));
   EXPECT_EQ(events_of(stopped.path()), events_of(whole.path()));
-  EXPECT_FALSE(std::filesystem::exists(stopped / "log.jsonl.tmp"));
+  for (const auto& entry : std::filesystem::directory_iterator(stopped.path()))
+    EXPECT_NE(entry.path().extension(), ".tmp");
 }
 
 TEST(RunLog, ASummaryIsCutBack) {
@@ -124,9 +128,59 @@ TEST(RunLog, ABrokenLineInTheMiddleIsNamed) {
   const TemporaryFolder folder;
   const std::string file =
       folder.write("log.jsonl", kHeader.dump() + "\n{\"kind\":\"tr\n" + train_record(2).dump() + "\n");
-  EXPECT_THAT(error_of<std::runtime_error>([&] { read_log(file); }),
-              HasSubstr(file + ": line 2 is no record"));
+  EXPECT_THAT(error_of<std::runtime_error>([&] { read_log(file); }), HasSubstr(file + ": line 2 is no JSON"));
   EXPECT_THAT(error_of<std::runtime_error>([&] { RunLog(folder.path(), 2); }), HasSubstr("line 2"));
+}
+
+TEST(RunLog, AMalformedRecordIsNamedByItsLine) {
+  const TemporaryFolder folder;
+  const auto fault = [&](const std::string& line) {
+    const std::string file = folder.write("log.jsonl", kHeader.dump() + "\n" + line + "\n");
+    EXPECT_EQ(read_damaged_log(file).bad_lines, std::vector<std::int64_t>{2}) << line;
+    const std::string message = error_of<std::runtime_error>([&] { read_log(file); });
+    EXPECT_THAT(message, HasSubstr(file + ": line 2 "));
+    EXPECT_THAT(message, Not(HasSubstr("json.exception")));
+    return message;
+  };
+  EXPECT_THAT(fault("[1]"), HasSubstr("is no record"));
+  EXPECT_THAT(fault(R"({"kind":1})"), HasSubstr("is no record"));
+  EXPECT_THAT(fault(R"({"kind":"train","step":"3"})"), HasSubstr("is no train record: \"step\""));
+  EXPECT_THAT(fault(R"({"kind":"train","step":1.5})"), HasSubstr("\"step\""));
+  EXPECT_THAT(fault(R"({"kind":"eval","step":18446744073709551615})"), HasSubstr("\"step\""));
+  EXPECT_THAT(fault(R"({"kind":"neurons","step":1,"layer":{}})"), HasSubstr("\"layer\""));
+  EXPECT_THAT(fault(R"({"kind":"neurons","step":1,"layer":0,"dead":1})"), HasSubstr("\"dead\""));
+  EXPECT_THAT(fault(R"({"kind":"neurons","step":1,"layer":0,"dead":{},"gate":{"starved":{}},"up":[]})"),
+              HasSubstr("\"up\""));
+  EXPECT_THAT(fault(R"({"kind":"x","kind":"y"})"), HasSubstr("\"kind\" twice"));
+  EXPECT_THAT(fault(R"({"kind":"x","a":)" + std::string(100000, '[') + std::string(100000, ']') + "}"),
+              HasSubstr("nested deeper than 16"));
+  EXPECT_THAT(fault(R"({"kind":"x","a":")" + std::string(17 << 20, 'a') + "\"}"),
+              HasSubstr("is longer than"));
+}
+
+TEST(RunLog, APipeInItsPlaceIsNotWaitedFor) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "log.jsonl").c_str(), 0600), 0);
+  EXPECT_THAT(error_of<std::runtime_error>([&] { read_log(folder / "log.jsonl"); }),
+              HasSubstr("is not a regular file"));
+}
+
+TEST(RunLog, ALinkIsNotWrittenThrough) {
+  const TemporaryFolder folder;
+  folder.write("precious", "mine");
+  std::filesystem::create_symlink("precious", folder / "log.jsonl");
+  EXPECT_THAT(error_of<std::runtime_error>([&] { RunLog{folder.path()}; }), HasSubstr("is a link"));
+  EXPECT_EQ(content_of(folder / "precious"), "mine");
+}
+
+TEST(RunLog, RecordsThatAreDueAgainAreCutBack) {
+  const TemporaryFolder folder;
+  write_run(folder.path(), 2);
+  const std::string without =
+      kHeader.dump() + "\n" + train_record(1).dump() + "\n" + train_record(2).dump() + "\n";
+  ASSERT_NE(content_of(folder / "log.jsonl"), without);
+  const RunLog log(folder.path(), 2, {"neurons"});
+  EXPECT_EQ(content_of(folder / "log.jsonl"), without);
 }
 
 TEST(RunLog, AMissingLogCannotBeResumed) {
@@ -167,14 +221,36 @@ TEST(AtomicFile, TextReplacesTextAndLeavesNothingElse) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
 }
 
-TEST(AtomicFile, AFailureKeepsTheOldText) {
+TEST(AtomicFile, ALinkIsReplacedAndNotFollowed) {
   const TemporaryFolder folder;
-  atomic_write_text(folder / "last", "old");
-  // A folder in the way of the temporary file.
-  std::filesystem::create_directories(folder / "last.tmp/x");
-  EXPECT_THAT(error_of<std::runtime_error>([&] { atomic_write_text(folder / "last", "new"); }),
-              HasSubstr("last.tmp: cannot be created"));
-  EXPECT_EQ(content_of(folder / "last"), "old");
+  folder.write("precious", "mine");
+  std::filesystem::create_symlink("precious", folder / "last");
+  atomic_write_text(folder / "last", "new");
+  EXPECT_EQ(content_of(folder / "precious"), "mine");
+  EXPECT_FALSE(std::filesystem::is_symlink(folder / "last"));
+  EXPECT_EQ(content_of(folder / "last"), "new");
+}
+
+TEST(AtomicFile, WhatIsThereIsNeverWrittenInto) {
+  const TemporaryFolder folder;
+  folder.write("precious", "mine");
+  std::filesystem::create_symlink("precious", folder / "link");
+  std::filesystem::create_symlink("nothing", folder / "dangling");
+  for (const char* name : {"precious", "link", "dangling"}) {
+    EXPECT_THAT(error_of<std::runtime_error>([&] { FileWriter{folder / name}; }),
+                HasSubstr("cannot be created: File exists"));
+  }
+  EXPECT_EQ(content_of(folder / "precious"), "mine");
+  EXPECT_FALSE(std::filesystem::exists(folder / "nothing"));
+}
+
+TEST(AtomicFile, ATemporaryNameIsNewAndKnownByItsForm) {
+  const auto first = temporary_name("folder/last"), second = temporary_name("folder/last");
+  EXPECT_NE(first, second);
+  EXPECT_EQ(name_of_temporary(first.filename().string()), "last");
+  for (const char* other : {"last.tmp", "last", ".0123456789abcdef.tmp", "last.0123456789abcdeg.tmp",
+                            "last.0123456789abcdef.tmpx", "last0123456789abcdef.tmp", "0123456789abcdef.tmp"})
+    EXPECT_EQ(name_of_temporary(other), "") << other;
 }
 
 TEST(AtomicFile, AFailureLeavesNoTemporaryFile) {
@@ -182,13 +258,13 @@ TEST(AtomicFile, AFailureLeavesNoTemporaryFile) {
   std::filesystem::create_directories(folder / "last/x");
   EXPECT_THAT(error_of<std::runtime_error>([&] { atomic_write_text(folder / "last", "new"); }),
               HasSubstr("last: cannot be put in place"));
-  EXPECT_FALSE(std::filesystem::exists(folder / "last.tmp"));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
 }
 
 TEST(AtomicFile, AMissingFolderIsNamed) {
   const TemporaryFolder folder;
   EXPECT_THAT(error_of<std::runtime_error>([&] { atomic_write_text(folder / "no/last", "x"); }),
-              HasSubstr("no/last.tmp: cannot be created: No such file"));
+              testing::AllOf(HasSubstr("no/last."), HasSubstr("cannot be created: No such file")));
 }
 
 TEST(LockFile, ASecondWriterIsKeptOutAndToldByWhom) {
@@ -200,6 +276,24 @@ TEST(LockFile, ASecondWriterIsKeptOutAndToldByWhom) {
     EXPECT_THAT(message, HasSubstr("process " + std::to_string(::getpid())));
   }
   EXPECT_NO_THROW(LockFile{folder.path()});
+}
+
+TEST(LockFile, AFileThatIsNotOursIsLeftAlone) {
+  const TemporaryFolder folder;
+  folder.write("precious.txt", "12 roses");
+  const auto refused = [&] {
+    const std::string message = error_of<std::runtime_error>([&] { LockFile{folder.path()}; });
+    std::filesystem::remove(folder / "lock");
+    return message;
+  };
+  std::filesystem::create_symlink("precious.txt", folder / "lock");
+  EXPECT_THAT(refused(), HasSubstr("lock: is a link"));
+  std::filesystem::create_hard_link(folder / "precious.txt", folder / "lock");
+  EXPECT_THAT(refused(), HasSubstr("lock: is not the lock of a run"));
+  std::filesystem::create_symlink("nothing", folder / "lock");
+  EXPECT_THAT(refused(), HasSubstr("lock: is a link"));
+  EXPECT_EQ(content_of(folder / "precious.txt"), "12 roses");
+  EXPECT_FALSE(std::filesystem::exists(folder / "nothing"));
 }
 
 TEST(LockFile, AKilledProcessFreesIt) {

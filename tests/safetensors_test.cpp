@@ -1,9 +1,11 @@
 #include "safetensors.hpp"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 
 #include <bit>
 #include <cmath>
+#include <csignal>
 #include <cstring>
 #include <limits>
 
@@ -303,11 +305,43 @@ TEST(Safetensors, TheWriterRefusesWhatTheReaderWould) {
 }
 
 TEST(Safetensors, AFullDiskIsAnError) {
-  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
-  const std::vector<float> one = {1};
-  const std::vector<TensorEntry> tensors = {{"x", "F32", {1}, bytes_of(one)}};
-  EXPECT_THAT(error_of<std::runtime_error>([&] { write_safetensors("/dev/full", tensors); }),
-              HasSubstr("/dev/full: cannot be written: No space left on device"));
+  const TemporaryFolder folder;
+  const std::vector<float> values(10'000, 1.0F);
+  const std::vector<TensorEntry> tensors = {{"x", "F32", {10'000}, bytes_of(values)}};
+  std::signal(SIGXFSZ, SIG_IGN);
+  ::rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const ::rlimit small{.rlim_cur = 20'000, .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const std::string message =
+      error_of<std::runtime_error>([&] { write_safetensors(folder / "file", tensors); });
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_THAT(message, HasSubstr("file: cannot be written: File too large"));
+}
+
+TEST(Safetensors, EntriesOfMetadataAreLimited) {
+  std::string metadata;
+  for (int i = 0; i <= 100'000; ++i) metadata += (i > 0 ? ",\"" : "\"") + std::to_string(i) + "\":\"\"";
+  EXPECT_THAT(refusal_of_header("{\"__metadata__\":{" + metadata + "}}"),
+              HasSubstr("\"__metadata__\" has more than 100000 entries"));
+  EXPECT_THAT(refusal_of_header(R"({"__metadata__":{},"__metadata__":{}})"), HasSubstr("occurs twice"));
+  EXPECT_THAT(refusal_of_header(R"({"__metadata__":{"a":"","a":""}})"), HasSubstr("\"a\" occurs twice"));
+  EXPECT_THAT(refusal_of_header(R"({"__metadata__":{"a":["x"]}})"), HasSubstr("\"a\" is not text"));
+}
+
+TEST(Safetensors, AFileThatBecomesShorterWhileItIsReadIsAnErrorAndNoSignal) {
+  const TemporaryFolder folder;
+  const std::vector<float> values(100'000, 1.0F);
+  const std::vector<TensorEntry> tensors = {{"x", "F32", {100'000}, bytes_of(values)}};
+  write_safetensors(folder / "file", tensors);
+  const SafetensorsFile file(folder / "file");
+  file.require_whole();
+  std::filesystem::resize_file(folder / "file", 1000);
+  std::vector<double> read(values.size());
+  values_as_double(file.tensors().front(), 0, read);
+  EXPECT_EQ(read.back(), 0);
+  EXPECT_THAT(error_of<std::runtime_error>([&] { file.require_whole(); }),
+              HasSubstr((folder / "file").string() + ": became shorter"));
 }
 
 }  // namespace

@@ -108,7 +108,8 @@ TEST(Step, IsItsFourFunctionsInARow) {
       const auto s = row_state_name(rule).empty() ? std::vector<MatrixView>{} : views(parts.row_states);
       const Gate gate = look(*backend, rule, {g, m, w, s});
       ASSERT_TRUE(gate.open);
-      const MatrixView B = backend->scratch(24, 10, 3, DType::f32), U = backend->scratch(24, 10, 3, DType::f32);
+      const MatrixView B = backend->scratch(24, 10, 3, DType::f32),
+                       U = backend->scratch(24, 10, 3, DType::f32);
       MatrixView memory = {};
       if (!s.empty()) {
         memory = backend->scratch(24, 1, 3, DType::f32);
@@ -137,7 +138,8 @@ TEST(Step, ScalesTheDirectionByTheShapeOfTheWeight) {
       const Matrix g = gaussian(random, rows, cols);
       Group group({Matrix{rows, cols}}, kDouble);
       set_gradients(group, {g}, DType::f64);
-      sgd_step(*backend, {.lr = 1, .momentum = 0, .nesterov = false, .weight_decay = 0, .scale = scale}, group);
+      sgd_step(*backend, {.lr = 1, .momentum = 0, .nesterov = false, .weight_decay = 0, .scale = scale},
+               group);
       EXPECT_TRUE(relatively_close(group.weights.front().values(),
                                    scaled(-update_scale(scale, rows, cols), g), 1e-15));
     }
@@ -195,8 +197,9 @@ TEST(Step, OfOneWeightNeedsNoLists) {
   Group listed({start}, kSingle), single({start}, kSingle);
   listed.step(*backend, NorMuonOptions{}, {g});
   set_gradients(single, {g}, DType::f32);
-  ASSERT_TRUE(step(*backend, NorMuonOptions{}, single.gradients.front().cview(), single.momentum.front().view(),
-                   single.weights.front().view(), single.row_states.front().view())
+  ASSERT_TRUE(step(*backend, NorMuonOptions{}, single.gradients.front().cview(),
+                   single.momentum.front().view(), single.weights.front().view(),
+                   single.row_states.front().view())
                   .applied);
   EXPECT_TRUE(same_bytes(listed.weights.front(), single.weights.front()));
 }
@@ -257,10 +260,9 @@ TEST(Look, NamesAMomentumThatIsNotFiniteAndNothingIsWritten) {
   poisoned(1, 4) = kNaN;
   m[1] = Stored(poisoned, DType::f32);
   const auto before = w;
-  EXPECT_THAT(message_of([&] {
-                step(*backend, AuroraOptions{}, tensors_of(const_views(g), views(m), views(w)));
-              }),
-              AllOf(HasSubstr("momentum"), HasSubstr("weight 1")));
+  EXPECT_THAT(
+      message_of([&] { step(*backend, AuroraOptions{}, tensors_of(const_views(g), views(m), views(w))); }),
+      AllOf(HasSubstr("momentum"), HasSubstr("weight 1")));
   for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(same_bytes(w[i], before[i]));
 }
 
@@ -365,8 +367,8 @@ TEST(Step, TakesAMissingRowStrideAsPacked) {
   std::vector<float> g = {1, 2, 3, 4, 5, 7, 8, 9}, m(8), w(8), other_m(8), other_w(8);
   const auto missing = [](auto* data) { return strided(data, DType::f32, 4, 2); };
   MatrixView without{w.data(), 4, 2};
-  step(*backend, MuonOptions{}, missing(static_cast<const void*>(g.data())), missing(static_cast<void*>(m.data())),
-       without);
+  step(*backend, MuonOptions{}, missing(static_cast<const void*>(g.data())),
+       missing(static_cast<void*>(m.data())), without);
   step(*backend, MuonOptions{}, row_major(static_cast<const float*>(g.data()), 4, 2),
        row_major(other_m.data(), 4, 2), row_major(other_w.data(), 4, 2));
   EXPECT_EQ(w, other_w);

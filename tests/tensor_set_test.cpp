@@ -97,7 +97,9 @@ TEST(TensorSet, AnIndexThatIsNoneIsRefused) {
   EXPECT_THAT(refused(R"({"weight_map":{"a":""}})"), HasSubstr("not the name"));
   EXPECT_THAT(refused(R"({"weight_map":{"z":"m-1.safetensors"}})"), HasSubstr("\"z\" is not in"));
   EXPECT_THAT(refused(R"({"weight_map":{"a":"m-9.safetensors"}})"), HasSubstr("cannot be opened"));
-  EXPECT_THAT(refused(std::string(100000, '[')), HasSubstr("nested too deep"));
+  EXPECT_THAT(refused(std::string(100000, '[')), HasSubstr("nested deeper than 8"));
+  EXPECT_THAT(refused(R"({"weight_map":{"a":"one.safetensors","a":"two.safetensors"}})"),
+              HasSubstr("has the key \"a\" twice"));
 }
 
 TEST(TensorSet, AFolderWithoutWeightsIsRefused) {
@@ -115,6 +117,7 @@ TEST(TensorSet, ANameInTwoFilesIsRefused) {
   write(folder / "one.safetensors", {"a"});
   write(folder / "two.safetensors", {"b"});
   EXPECT_THAT(names_of(open_model(folder.path()).weights), ElementsAre("a", "b"));
+  std::filesystem::remove(folder / "two.safetensors");
   write(folder / "two.safetensors", {"a"});
   EXPECT_THAT(refusal(folder.path()), HasSubstr("\"a\" is in another file of the model too"));
 }

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <set>
 
@@ -342,6 +343,37 @@ void with_standard_input(const std::string& file, const Call& call) {
   call();
   ::dup2(kept, STDIN_FILENO);
   ::close(kept);
+}
+
+TEST(TextData, ChangedContentIsNoticedWhateverTheTimesSay) {
+  const TemporaryFolder folder;
+  std::string text = numbered_bytes(200'000);
+  const std::filesystem::path file = folder.write("text", text);
+  const auto time = std::filesystem::last_write_time(file);
+  TextData data({file.string()}, {}, 33);
+  data.require_unchanged();
+  text[100'000] ^= 1;
+  std::ofstream(file, std::ios::binary | std::ios::in) << text;
+  std::filesystem::last_write_time(file, time);
+  EXPECT_THAT(error_of<std::runtime_error>([&] { data.require_unchanged(); }),
+              HasSubstr(file.string() + ": the text was changed"));
+  text[100'000] ^= 1;
+  std::ofstream(file, std::ios::binary | std::ios::in) << text;
+  EXPECT_NO_THROW(data.require_unchanged());
+  std::filesystem::remove(file);
+  EXPECT_NO_THROW(data.require_unchanged());
+}
+
+TEST(TextData, TextThatBecameShorterIsNeverReadAsZeros) {
+  const TemporaryFolder folder;
+  const std::filesystem::path file = folder.write("text", numbered_bytes(200'000));
+  TextData data({file.string()}, {}, 33);
+  std::filesystem::resize_file(file, 10);
+  std::vector<std::int64_t> tokens(64 * 33);
+  EXPECT_THAT(error_of<TextGone>([&] { data.training_sequences(0, 0, 64, 32, tokens); }),
+              HasSubstr(file.string() + ": became shorter"));
+  EXPECT_THROW(data.validation_sequences(32, 8, tokens), TextGone);
+  EXPECT_THROW(data.require_unchanged(), TextGone);
 }
 
 TEST(TextData, StandardInputIsSpooled) {

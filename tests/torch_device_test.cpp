@@ -84,8 +84,7 @@ struct Twins {
     return torch::optim::OptimizerParamGroup(list);
   }
   /// Three axes are a stack of matrices.
-  static std::vector<Dimensions> dimensions(const std::vector<Tensor>& list,
-                                            const aurora::Rule& rule) {
+  static std::vector<Dimensions> dimensions(const std::vector<Tensor>& list, const aurora::Rule& rule) {
     std::vector<Dimensions> all;
     if (std::holds_alternative<AdamWOptions>(rule)) return all;
     for (const auto& tensor : list) {

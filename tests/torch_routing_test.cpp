@@ -53,8 +53,14 @@ TEST(TorchRouting, SendsHiddenMatricesToTheRuleAndTheRestToAdamW) {
   EXPECT_EQ(found.size(), model->named_parameters().size());
   EXPECT_EQ(found.at("tokens.weight"), "adamw: embedding");
   EXPECT_EQ(found.at("blocks.0.norm.weight"), "adamw: fewer than two dimensions");
+  for (const auto& each : optimizer.routing()) {
+    if (each.name != "blocks.1.qkv.weight") continue;
+    EXPECT_EQ(matrices_text(each.shape, *each.dimensions), "3 of 16x16");
+    EXPECT_TRUE(each.guessed) << "a name alone does not tell how it is fused";
+  }
   EXPECT_EQ(found.at("blocks.1.qkv.bias"), "adamw: fewer than two dimensions");
-  EXPECT_EQ(found.at("blocks.1.qkv.weight"), "matrix: hidden matrix");
+  EXPECT_EQ(found.at("blocks.1.qkv.weight"), "matrix: hidden matrix: query_key_value");
+  EXPECT_EQ(optimizer.routing()[1].name, "blocks.0.norm.weight");
   EXPECT_EQ(found.at("blocks.1.down.weight"), "matrix: hidden matrix");
   EXPECT_EQ(found.at("lm_head.weight"), "adamw: output head by name");
 
@@ -77,20 +83,78 @@ TEST(TorchRouting, OfATiedHeadTakesTheSharedTensorOnce) {
   model->register_module("output", model->tokens);
   const Muon optimizer(*model);
   const auto found = reasons(optimizer);
-  EXPECT_EQ(found.at("tokens.weight"), "adamw: tied to output.weight");
+  EXPECT_EQ(found.at("tokens.weight"), "adamw: embedding, tied to output.weight");
   EXPECT_FALSE(found.contains("output.weight"));
   EXPECT_EQ(found.at("spare.weight"), "matrix: hidden matrix")
       << "the tie is the head, not the last linear layer";
 }
 
-TEST(TorchRouting, LeavesFrozenParametersOut) {
+TEST(TorchRouting, KeepsFrozenParametersUntilTheyAreUnfrozen) {
   Transformer model("lm_head");
-  model->tokens->weight.requires_grad_(false);
-  const Muon optimizer(*model);
-  EXPECT_FALSE(reasons(optimizer).contains("tokens.weight"));
-  for (const auto& group : optimizer.param_groups()) {
-    for (const auto& each : group.params()) EXPECT_TRUE(each.requires_grad());
+  Tensor& frozen = model->blocks[0]->as<Block>()->up->weight;
+  frozen.requires_grad_(false);
+  Muon optimizer(*model);
+  EXPECT_EQ(reasons(optimizer).at("blocks.0.up.weight"), "matrix: hidden matrix");
+  const Tensor before = frozen.detach().clone();
+  const auto step = [&](std::uint64_t seed) {
+    for (auto& each : model->parameters()) {
+      if (each.requires_grad()) each.mutable_grad() = test::random_tensor(each.sizes().vec(), seed);
+    }
+    optimizer.step();
+  };
+  step(1);
+  EXPECT_TRUE(torch::equal(before, frozen));
+  frozen.requires_grad_(true);
+  step(2);
+  EXPECT_FALSE(torch::equal(before, frozen));
+}
+
+/// Layers of torch that are more than one matrix, or stored otherwise.
+struct LayersImpl : torch::nn::Module {
+  LayersImpl()
+      : attention(register_module("attention", torch::nn::MultiheadAttention(8, 2))),
+        lstm(register_module("lstm", torch::nn::LSTM(6, 4))),
+        gru(register_module("gru", torch::nn::GRU(6, 4))),
+        depthwise(
+            register_module("depthwise", torch::nn::Conv2d(torch::nn::Conv2dOptions(8, 8, 3).groups(8)))),
+        grouped(register_module("grouped", torch::nn::Conv2d(torch::nn::Conv2dOptions(8, 12, 3).groups(2)))),
+        up(register_module("up", torch::nn::ConvTranspose2d(torch::nn::ConvTranspose2dOptions(12, 4, 2)))),
+        norm(register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({3, 4, 4})))),
+        classifier(register_module("classifier", torch::nn::Linear(8, 3))) {}
+  torch::nn::MultiheadAttention attention;
+  torch::nn::LSTM lstm;
+  torch::nn::GRU gru;
+  torch::nn::Conv2d depthwise, grouped;
+  torch::nn::ConvTranspose2d up;
+  torch::nn::LayerNorm norm;
+  torch::nn::Linear classifier;
+};
+TORCH_MODULE(Layers);
+
+TEST(TorchRouting, CutsTheLayersOfTorchAsTheyCompute) {
+  Layers model;
+  Muon optimizer(*model,
+                 {.lr = 1, .momentum = 0, .nesterov = false, .weight_decay = 0, .scale = UpdateScale::none});
+  std::map<std::string, std::string> cuts;
+  for (const auto& each : optimizer.routing()) {
+    cuts[each.name] = each.route == Route::matrix ? matrices_text(each.shape, *each.dimensions) : "adamw";
   }
+  EXPECT_EQ(cuts.at("attention.in_proj_weight"), "3 of 8x8");
+  EXPECT_EQ(cuts.at("attention.out_proj.weight"), "8x8");
+  EXPECT_EQ(cuts.at("lstm.weight_ih_l0"), "4 of 4x6");
+  EXPECT_EQ(cuts.at("gru.weight_hh_l0"), "3 of 4x4");
+  EXPECT_EQ(cuts.at("depthwise.weight"), "adamw");
+  EXPECT_EQ(cuts.at("grouped.weight"), "2 of 6x36");
+  EXPECT_EQ(cuts.at("up.weight"), "4x48");
+  EXPECT_EQ(cuts.at("norm.weight"), "adamw");
+  EXPECT_EQ(cuts.at("classifier.weight"), "adamw");
+
+  // What a step does: singular values of 1 for the query's block, in float32 to its rounding.
+  const Tensor before = model->attention->in_proj_weight.detach().clone();
+  for (auto& each : model->parameters()) each.mutable_grad() = test::random_tensor(each.sizes().vec(), 3);
+  optimizer.step();
+  const Tensor query = (before - model->attention->in_proj_weight).detach().slice(0, 0, 8);
+  EXPECT_LT((torch::linalg_svdvals(query) - 1).abs().max().item<float>(), 1e-5F);
 }
 
 TEST(TorchRouting, WithAnAdamWRuleIsOneGroupOfThatRule) {

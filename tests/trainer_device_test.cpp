@@ -57,17 +57,19 @@ class OtherDevice : public testing::Test {
     return found;
   }
 
-  /// Values of a key in the records of two runs, to within `bound` of each other.
-  void expect_close(const std::string& a, const std::string& b, const std::string& kind,
-                    const std::string& key, double bound) const {
+  /// The greatest difference of a key between the records of two runs.
+  double distance(const std::string& a, const std::string& b, const std::string& kind,
+                  const std::string& key) const {
     const auto of_a = records(a, kind), of_b = records(b, kind);
-    ASSERT_EQ(of_a.size(), of_b.size());
-    ASSERT_FALSE(of_a.empty());
-    for (std::size_t i = 0; i < of_a.size(); ++i) {
+    EXPECT_EQ(of_a.size(), of_b.size());
+    EXPECT_FALSE(of_a.empty());
+    double worst = 0;
+    for (std::size_t i = 0; i < std::min(of_a.size(), of_b.size()); ++i) {
       const auto first = of_a[i].at(nlohmann::ordered_json::json_pointer(key)).get<double>();
       const auto second = of_b[i].at(nlohmann::ordered_json::json_pointer(key)).get<double>();
-      EXPECT_NEAR(first, second, bound) << kind << " " << key << ", record " << i;
+      worst = std::max(worst, std::abs(first - second));
     }
+    return worst;
   }
 
   TemporaryFolder folder_;
@@ -78,20 +80,34 @@ class OtherDevice : public testing::Test {
   }());
 };
 
-// Losses are near 5.5. Polar factors of a device come from products in float16, relative errors of 1e-3,
-// which move the weights by 1e-3 of a step; ten steps at lr 0.02 add up to far less than 0.01.
-constexpr double kClose = 0.01;
+// No bound from first principles holds for ten steps of training: what a rounding grows to depends on the
+// curvature on the way. The measure is the CPU's own: how far apart its runs come when every step is 5 % longer.
+// A polar factor from products in float16 is off by 1e-3, so a device that steps as the CPU does comes nowhere
+// near it; one that steps otherwise, by another learning rate, sign, scale or momentum, passes it.
+TrainConfig longer(TrainConfig config) {
+  constexpr double kLongerStep = 1.05;
+  config.adamw.lr *= kLongerStep;
+  if (config.optim) std::visit([](auto& options) { options.lr *= kLongerStep; }, *config.optim);
+  return config;
+}
 
 TEST_F(OtherDevice, TrainsAsTheCpuDoes) {
   for (const std::string& optimizer : aurora::rule_names()) {
-    run(config("cpu", optimizer), optimizer + "-cpu");
+    const TrainConfig on_cpu = config("cpu", optimizer);
+    run(on_cpu, optimizer + "-cpu");
+    run(longer(on_cpu), optimizer + "-longer");
     EXPECT_EQ(run(config(kOther, optimizer), optimizer + "-other").end, RunEnd::finished);
-    expect_close(optimizer + "-cpu", optimizer + "-other", "train", "/loss", kClose);
-    expect_close(optimizer + "-cpu", optimizer + "-other", "train", "/grad_norm", kClose);
-    expect_close(optimizer + "-cpu", optimizer + "-other", "eval", "/loss", kClose);
-    expect_close(optimizer + "-cpu", optimizer + "-other", "neurons", "/activation_effective_rank", kClose);
-    expect_close(optimizer + "-cpu", optimizer + "-other", "neurons", "/gate/leverage/0", 2 * kClose);
-    expect_close(optimizer + "-cpu", optimizer + "-other", "neurons", "/down/leverage/2", 2 * kClose);
+    for (const auto& [kind, key] :
+         {std::pair("train", "/loss"), std::pair("train", "/grad_norm"), std::pair("eval", "/loss"),
+          std::pair("neurons", "/activation_effective_rank")})
+      EXPECT_LT(distance(optimizer + "-cpu", optimizer + "-other", kind, key),
+                distance(optimizer + "-cpu", optimizer + "-longer", kind, key))
+          << optimizer << ", " << kind << " " << key;
+    // A leverage is the square of a row of a polar factor, in [0, 1], and does not hang on the learning rate.
+    // A factor that took its iterations in float16 is off by up to 2^-11 at each of some ten of them.
+    for (const char* key : {"/gate/leverage/0", "/down/leverage/2"})
+      EXPECT_LT(distance(optimizer + "-cpu", optimizer + "-other", "neurons", key), 2 * 10 * 0x1p-11)
+          << optimizer << ", " << key;
   }
   const auto header = records("aurora-other", "header")[0];
   EXPECT_EQ(header["device"], kOther);
@@ -156,7 +172,9 @@ TEST_F(OtherDevice, ResumesWhatTheCpuBeganAndTheOtherWayRound) {
     begun.steps = 5;
     run(begun, name);
     EXPECT_EQ(run(whole, name, FolderMode::resume).end, RunEnd::finished);
-    expect_close(name, name + "-whole", "train", "/loss", kClose);
+    run(longer(whole), name + "-longer");
+    EXPECT_LT(distance(name, name + "-whole", "train", "/loss"),
+              distance(name + "-longer", name + "-whole", "train", "/loss"));
     EXPECT_EQ(records(name, "train").size(), 10U);
   }
 }
@@ -166,7 +184,8 @@ TEST_F(OtherDevice, TakesBf16) {
   bf16.dtype = "bf16";
   run(config(kOther), "f32");
   EXPECT_EQ(run(bf16, "bf16").end, RunEnd::finished);
-  expect_close("f32", "bf16", "train", "/loss", 0.05);
+  // Ten steps take the loss from 5.5 to about 5; products in bf16, 2^-8 apart, must learn the same.
+  EXPECT_LT(distance("f32", "bf16", "train", "/loss"), 0.05);
   EXPECT_NE(records("f32", "train")[0]["loss"], records("bf16", "train")[0]["loss"]);
 }
 

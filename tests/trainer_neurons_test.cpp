@@ -113,7 +113,10 @@ TEST(NeuronHealth, ComesFromTheMomentumUnderMuonAndFromExpAvgUnderAdamW) {
     optimizer.keep_directions(true);
     next_byte_loss(model, tokens, false).backward();
     optimizer.step();
-    const auto layers = neuron_health(model, optimizer, *backend, tokens, false);
+    const auto found =
+        neuron_health(model, optimizer, kept_directions(model, optimizer), *backend, tokens, false);
+    ASSERT_TRUE(found);
+    const auto& layers = *found;
     ASSERT_EQ(layers.size(), 2U);
     EXPECT_EQ(layers[0].neurons, 64);
     EXPECT_GT(layers[0].activation_effective_rank, 1);

@@ -15,6 +15,7 @@
 #include "safetensors.hpp"
 #include "schedule.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/training_run.hpp"
 #include "train.hpp"
 
 namespace {
@@ -23,72 +24,11 @@ using namespace aurora::trainer;
 using aurora::Index;
 using aurora::test::content_of;
 using aurora::test::error_of;
+using aurora::test::some_text;
 using aurora::test::TemporaryFolder;
+using aurora::test::TrainingRun;
 using testing::HasSubstr;
 namespace fs = std::filesystem;
-
-std::string some_text() {
-  std::string text;
-  for (int i = 0; i < 400; ++i)
-    text += "line " + std::to_string(i * i % 97) + " of some text, number " + std::to_string(i) + "\n";
-  return text;
-}
-
-class TrainingRun : public testing::Test {
- protected:
-  TrainConfig config(const std::string& optimizer = "aurora") const {
-    TrainConfig config;
-    config.model = {.width = 16, .layers = 1, .heads = 2, .kv_heads = 2, .context = 16};
-    config.data = {text_};
-    aurora::trainer::set(config, "optim.optimizer", optimizer);
-    config.steps = 6;
-    config.batch = 4;
-    config.threads = 1;
-    config.eval_every = config.diagnose_every = 3;
-    config.save_every = 2;
-    return config;
-  }
-
-  RunResult run(const TrainConfig& config, const std::string& name, FolderMode mode = FolderMode::fresh,
-                const TrainHooks& hooks = {}) const {
-    return train(config, folder_ / name, mode, hooks);
-  }
-
-  /// Trains until step `last` and stops as a signal would make it.
-  RunResult run_until(Index last, const TrainConfig& config, const std::string& name) const {
-    std::atomic<bool> stop = false;
-    return run(
-        config, name, FolderMode::fresh,
-        {.progress = [&](const Progress& now) { stop = now.step + 1 >= last; }, .notice = {}, .stop = &stop});
-  }
-
-  std::vector<nlohmann::ordered_json> records(const std::string& name, const std::string& kind) const {
-    std::vector<nlohmann::ordered_json> found;
-    for (auto& record : read_log(folder_ / name / "log.jsonl").records)
-      if (record["kind"] == kind) found.push_back(std::move(record));
-    return found;
-  }
-
-  /// Equal weights, optimizer state, and records but for times.
-  void expect_same_run(const std::string& a, const std::string& b) const {
-    for (const char* file :
-         {"model.safetensors", "optimizer.safetensors", "trainer_state.json", "config.json"})
-      EXPECT_EQ(content_of(folder_ / a / "checkpoint-000006" / file),
-                content_of(folder_ / b / "checkpoint-000006" / file))
-          << file;
-    for (const char* kind : {"train", "eval", "neurons"}) {
-      auto of_a = records(a, kind), of_b = records(b, kind);
-      for (auto* list : {&of_a, &of_b})
-        for (auto& record : *list)
-          for (const char* time : {"step_ms", "optimizer_ms", "tokens_per_second", "seconds"})
-            record.erase(time);
-      EXPECT_EQ(of_a, of_b) << kind;
-    }
-  }
-
-  TemporaryFolder folder_;
-  std::string text_ = folder_.write("text.txt", some_text());
-};
 
 TEST_F(TrainingRun, LeavesTheFilesOfTheContract) {
   const RunResult result = run(config(), "run");
@@ -202,13 +142,13 @@ TEST_F(TrainingRun, ResumedAfterBeingKilledIsAsIfItHadNeverStopped) {
   run(config(), "killed");
   const fs::path killed = folder_ / "killed";
   // As if killed while step 6 was being saved and its log line written.
-  fs::rename(killed / "checkpoint-000006", killed / "checkpoint-000006.tmp");
-  fs::remove(killed / "checkpoint-000006.tmp" / "trainer_state.json");
+  fs::rename(killed / "checkpoint-000006", killed / "checkpoint-000006.0123456789abcdef.tmp");
+  fs::remove(killed / "checkpoint-000006.0123456789abcdef.tmp" / "trainer_state.json");
   folder_.write("killed/last", "checkpoint-000004\n");
   std::string log = content_of(killed / "log.jsonl");
   folder_.write("killed/log.jsonl", log.substr(0, log.size() - 20));
   EXPECT_EQ(run(config(), "killed", FolderMode::resume).end, RunEnd::finished);
-  EXPECT_FALSE(fs::exists(killed / "checkpoint-000006.tmp"));
+  EXPECT_FALSE(fs::exists(killed / "checkpoint-000006.0123456789abcdef.tmp"));
   expect_same_run("whole", "killed");
 }
 
@@ -404,7 +344,7 @@ TEST_F(TrainingRun, RefusesADamagedCheckpoint) {
     return message;
   };
   EXPECT_THAT(damaged("config.json", "{}"), HasSubstr("config.json: no \"model_type\""));
-  EXPECT_THAT(damaged("config.json", "["), HasSubstr("config.json: is not a JSON object"));
+  EXPECT_THAT(damaged("config.json", "["), HasSubstr("config.json: is no JSON"));
   EXPECT_THAT(damaged("model.safetensors", "short"), HasSubstr("model.safetensors"));
   std::string config_json = content_of(folder_ / "run/checkpoint-000006/config.json");
   config_json.replace(config_json.find("\"hidden_size\": 16"), 17, "\"hidden_size\": -1");

@@ -1,10 +1,11 @@
 #include "checkpoint.hpp"
 
+#include <cmath>
 #include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "atomic_file.hpp"
+#include "json_text.hpp"
 #include "run_folder.hpp"
 #include "safetensors.hpp"
 
@@ -13,7 +14,11 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
-using NamedTensors = std::map<std::string, torch::Tensor>;
+
+constexpr JsonLimits kConfigLimits = {.bytes = std::size_t{1} << 20, .depth = 16, .keys = 1000};
+constexpr const char *kModel = "model.safetensors", *kOptimizer = "optimizer.safetensors",
+                     *kDirections = "directions.safetensors", *kConfig = "config.json",
+                     *kState = "trainer_state.json";
 
 [[noreturn]] void fail(const fs::path& file, const std::string& what) {
   throw std::runtime_error(file.string() + ": " + what);
@@ -59,8 +64,21 @@ void read_tensors(const fs::path& file, const NamedTensors& tensors, const std::
                      shape_text(tensor.sizes()));
     const torch::Tensor host = torch::empty(tensor.sizes());
     std::memcpy(host.mutable_data_ptr(), entry->bytes.data(), entry->bytes.size());
+    contents.require_whole();
     tensor.copy_(host);
   }
+}
+
+/// Of each matrix with a direction a tensor of its shape.
+NamedTensors read_directions(const fs::path& file, const Model& model) {
+  NamedTensors directions;
+  const SafetensorsFile contents(file);
+  for (const auto& parameter : model.named_parameters()) {
+    if (contents.find(parameter.key()) != nullptr)
+      directions[parameter.key()] = torch::empty_like(parameter.value().detach());
+  }
+  read_tensors(file, directions, "the model");
+  return directions;
 }
 
 NamedTensors weights(const Model& model) {
@@ -114,31 +132,34 @@ Json model_config_json(const ModelConfig& config) {
           {"dtype", "float32"}};
 }
 
-Json read_json(const fs::path& file) {
-  std::ifstream in(file);
-  if (!in) fail(file, "cannot be read");
-  Json json = Json::parse(in, nullptr, /*allow_exceptions=*/false);
+Json read_object(const fs::path& file) {
+  Json json = read_json(file, kConfigLimits);
   if (!json.is_object()) fail(file, "is not a JSON object");
   return json;
 }
 
-template <class T>
-T value(const fs::path& file, const Json& json, const std::string& key) {
+[[noreturn]] void fail_value(const fs::path& file, const std::string& key, const Json& value,
+                             const std::string& what) {
+  fail(file, "\"" + key + "\" is " + value.dump(-1, ' ', true).substr(0, 80) + ", " + what);
+}
+
+const Json& value(const fs::path& file, const Json& json, const std::string& key) {
   const auto found = json.find(key);
   if (found == json.end()) fail(file, "no \"" + key + "\"");
-  try {
-    return found->get<T>();
-  } catch (const Json::exception&) {
-    fail(file, "\"" + key + "\" is " + found->dump() + ", which has the wrong type");
-  }
+  return *found;
 }
 
 Index positive(const fs::path& file, const Json& json, const std::string& key) {
-  const Index number = value<Index>(file, json, key);
-  constexpr Index limit = Index{1} << 30;
-  if (number < 1 || number > limit)
-    fail(file, "\"" + key + "\" is " + std::to_string(number) + ", not in [1, 2^30]");
-  return number;
+  const Json& number = value(file, json, key);
+  if (!is_whole(number, 1, Index{1} << 30)) fail_value(file, key, number, "not a whole number in [1, 2^30]");
+  return number.get<Index>();
+}
+
+double positive_number(const fs::path& file, const Json& json, const std::string& key) {
+  const Json& number = value(file, json, key);
+  if (!number.is_number() || !(number.get<double>() > 0) || !std::isfinite(number.get<double>()))
+    fail_value(file, key, number, "not a finite number > 0");
+  return number.get<double>();
 }
 
 void write_json(const fs::path& file, const Json& json) {
@@ -147,29 +168,30 @@ void write_json(const fs::path& file, const Json& json) {
   out.finish();
 }
 
-Json state_json(const TrainerState& state, const Model& model, optim::SpectralOptimizer& optimizer) {
-  Json steps = Json::object();
-  for (const auto& parameter : model.named_parameters())
-    steps[parameter.key()] = optimizer.state_of(parameter.value()).step;
-  return {{"step", state.step},
-          {"skipped_in_a_row", state.skipped_in_a_row},
-          {"data_sha256", state.data_sha256},
-          {"config", state.config},
-          {"optimizer_steps", steps}};
-}
-
 }  // namespace
 
-fs::path save_checkpoint(const fs::path& folder, const TrainerState& state, const Model& model,
-                         optim::SpectralOptimizer& optimizer, const Rule& rule) {
+fs::path save_checkpoint(const fs::path& folder, TrainerState state, const Model& model,
+                         optim::SpectralOptimizer& optimizer, const Rule& rule,
+                         const NamedTensors& directions) {
   const fs::path name = folder / checkpoint_name(state.step);
-  const fs::path temporary = name.string() + ".tmp";
+  const fs::path temporary = temporary_name(name);
+  for (const auto& parameter : model.named_parameters())
+    state.optimizer_steps[parameter.key()] = optimizer.state_of(parameter.value()).step;
+  state.files.clear();
+  const auto written = [&](const char* file) { state.files[file] = file_sum(temporary / file); };
   try {
-    fs::create_directory(temporary);
-    write_tensors(temporary / "model.safetensors", weights(model));
-    write_tensors(temporary / "optimizer.safetensors", optimizer_tensors(model, optimizer, rule));
-    write_json(temporary / "config.json", model_config_json(model.config()));
-    write_json(temporary / "trainer_state.json", state_json(state, model, optimizer));
+    if (!fs::create_directory(temporary)) fail(temporary, "is there already");
+    write_tensors(temporary / kModel, weights(model));
+    written(kModel);
+    write_tensors(temporary / kOptimizer, optimizer_tensors(model, optimizer, rule));
+    written(kOptimizer);
+    if (state.neurons_due) {
+      write_tensors(temporary / kDirections, directions);
+      written(kDirections);
+    }
+    write_json(temporary / kConfig, model_config_json(model.config()));
+    written(kConfig);
+    write_trainer_state(temporary, state);
     sync_folder(temporary);
     atomic_rename(temporary, name);
     atomic_write_text(folder / "last", name.filename().string() + "\n");
@@ -190,7 +212,7 @@ void save_momentum(const fs::path& folder, Index step, const Model& model,
     const auto& momentum = state.momentum_buffer.defined() ? state.momentum_buffer : state.exp_avg;
     if (hidden && momentum.defined()) tensors[parameter.key()] = momentum;
   }
-  const fs::path name = folder / momentum_name(step), temporary = name.string() + ".tmp";
+  const fs::path name = folder / momentum_name(step), temporary = temporary_name(name);
   try {
     write_tensors(temporary, tensors);
     atomic_rename(temporary, name);
@@ -202,10 +224,10 @@ void save_momentum(const fs::path& folder, Index step, const Model& model,
 }
 
 ModelConfig read_model_config(const fs::path& checkpoint) {
-  const fs::path file = checkpoint / "config.json";
-  const Json json = read_json(file);
-  if (const auto type = value<std::string>(file, json, "model_type"); type != "llama")
-    fail(file, "model_type is \"" + type + "\", not \"llama\"");
+  const fs::path file = checkpoint / kConfig;
+  const Json json = read_object(file);
+  if (const Json& type = value(file, json, "model_type"); type != "llama")
+    fail_value(file, "model_type", type, "not \"llama\"");
   ModelConfig config;
   config.vocabulary = positive(file, json, "vocab_size");
   config.width = positive(file, json, "hidden_size");
@@ -215,8 +237,8 @@ ModelConfig read_model_config(const fs::path& checkpoint) {
   config.context = positive(file, json, "max_position_embeddings");
   config.expansion =
       static_cast<double>(positive(file, json, "intermediate_size")) / static_cast<double>(config.width);
-  config.norm_eps = value<double>(file, json, "rms_norm_eps");
-  config.rope_theta = value<double>(file, json, "rope_theta");
+  config.norm_eps = positive_number(file, json, "rms_norm_eps");
+  config.rope_theta = positive_number(file, json, "rope_theta");
   if (config.vocabulary != 256)
     fail(file, "vocab_size is " + std::to_string(config.vocabulary) + ", not 256 (bytes)");
   if (config.width % config.heads != 0 || config.heads % config.kv_heads != 0)
@@ -225,28 +247,31 @@ ModelConfig read_model_config(const fs::path& checkpoint) {
 }
 
 void load_weights(const fs::path& checkpoint, Model& model) {
-  read_tensors(checkpoint / "model.safetensors", weights(model), "the model");
+  read_tensors(checkpoint / kModel, weights(model), "the model");
 }
 
-TrainerState load_checkpoint(const fs::path& checkpoint, Model& model, optim::SpectralOptimizer& optimizer,
-                             const Rule& rule) {
+NamedTensors load_checkpoint(const fs::path& checkpoint, const TrainerState& state, Model& model,
+                             optim::SpectralOptimizer& optimizer, const Rule& rule) {
+  require_files(checkpoint, state);
   load_weights(checkpoint, model);
-  read_tensors(checkpoint / "optimizer.safetensors", optimizer_tensors(model, optimizer, rule),
-               "the optimizer");
-  const fs::path file = checkpoint / "trainer_state.json";
-  const Json json = read_json(file);
-  const auto steps = value<Json>(file, json, "optimizer_steps");
-  for (const auto& parameter : model.named_parameters())
-    optimizer.state_of(parameter.value()).step = value<Index>(file, steps, parameter.key());
-  return {.step = value<Index>(file, json, "step"),
-          .skipped_in_a_row = value<Index>(file, json, "skipped_in_a_row"),
-          .config = value<std::string>(file, json, "config"),
-          .data_sha256 = value<std::string>(file, json, "data_sha256")};
+  read_tensors(checkpoint / kOptimizer, optimizer_tensors(model, optimizer, rule), "the optimizer");
+  for (const auto& parameter : model.named_parameters()) {
+    const auto steps = state.optimizer_steps.find(parameter.key());
+    if (steps == state.optimizer_steps.end())
+      fail(checkpoint / kState, "\"optimizer_steps\" has no \"" + parameter.key() + "\"");
+    optimizer.state_of(parameter.value()).step = steps->second;
+  }
+  return state.neurons_due ? read_directions(checkpoint / kDirections, model) : NamedTensors{};
 }
 
 Model load_model(const fs::path& checkpoint, at::Device device) {
   Model model(read_model_config(checkpoint), 0, device);
   load_weights(checkpoint, model);
+  if (fs::exists(checkpoint / kState)) {
+    const TrainerState state = read_trainer_state(checkpoint);
+    require_file(checkpoint, state, kConfig);
+    require_file(checkpoint, state, kModel);
+  }
   return model;
 }
 

@@ -68,8 +68,19 @@ MatrixHealth matrix_health(Backend& backend, const torch::Tensor& momentum, cons
   return health;
 }
 
-std::vector<LayerHealth> neuron_health(Model& model, optim::SpectralOptimizer& optimizer, Backend& backend,
-                                       const torch::Tensor& tokens, bool bf16) {
+std::map<std::string, torch::Tensor> kept_directions(const Model& model,
+                                                     const optim::SpectralOptimizer& optimizer) {
+  std::map<std::string, torch::Tensor> directions;
+  for (const auto& parameter : model.named_parameters())
+    if (auto direction = optimizer.direction_of(parameter.value()); direction.defined())
+      directions[parameter.key()] = std::move(direction);
+  return directions;
+}
+
+std::optional<std::vector<LayerHealth>> neuron_health(Model& model, optim::SpectralOptimizer& optimizer,
+                                                      const std::map<std::string, torch::Tensor>& directions,
+                                                      Backend& backend, const torch::Tensor& tokens,
+                                                      bool bf16, const std::atomic<bool>* stop) {
   const torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> activations;
   next_byte_loss(model, tokens, bf16, &activations);
@@ -77,11 +88,13 @@ std::vector<LayerHealth> neuron_health(Model& model, optim::SpectralOptimizer& o
   const auto health_of = [&](const std::string& name, NeuronAxis axis) {
     const torch::Tensor& weight = parameters[name];
     const optim::ParameterState& state = optimizer.state_of(weight);
+    const auto direction = directions.find(name);
     return matrix_health(backend, state.momentum_buffer.defined() ? state.momentum_buffer : state.exp_avg,
-                         optimizer.direction_of(weight), axis);
+                         direction == directions.end() ? torch::Tensor() : direction->second, axis);
   };
   std::vector<LayerHealth> layers;
   for (std::size_t i = 0; i < activations.size(); ++i) {
+    if (stop != nullptr && stop->load()) return {};
     const std::string mlp = "model.layers." + std::to_string(i) + ".mlp.";
     const std::vector<double> rms = activation_rms(activations[i]);
     LayerHealth& health = layers.emplace_back();

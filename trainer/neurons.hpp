@@ -3,7 +3,10 @@
 #include <torch/torch.h>
 
 #include <array>
+#include <atomic>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <vector>
 
 #include "aurora/diagnostics.hpp"
@@ -44,10 +47,16 @@ struct LayerHealth {
   MatrixHealth gate, up, down;
 };
 
+/// The directions that the optimizer kept of its last step, by parameter.
+std::map<std::string, torch::Tensor> kept_directions(const Model& model,
+                                                     const optim::SpectralOptimizer& optimizer);
+
 /// One entry per layer, from a batch of validation text [batch, time + 1], the momentum (exp_avg under AdamW)
-/// and the last kept directions of the optimizer.
-std::vector<LayerHealth> neuron_health(Model& model, optim::SpectralOptimizer& optimizer, Backend& backend,
-                                       const torch::Tensor& tokens, bool bf16);
+/// and the last step's directions by parameter. Nothing where `stop` is set meanwhile.
+std::optional<std::vector<LayerHealth>> neuron_health(Model& model, optim::SpectralOptimizer& optimizer,
+                                                      const std::map<std::string, torch::Tensor>& directions,
+                                                      Backend& backend, const torch::Tensor& tokens,
+                                                      bool bf16, const std::atomic<bool>* stop = nullptr);
 
 /// The "neurons" record of the log.
 nlohmann::ordered_json neuron_record(const LayerHealth& health, Index step, Index layer);

@@ -13,6 +13,8 @@ void set_up_torch(int threads);
 /// The first line of an error of torch's, without its stack.
 std::string first_line(const c10::Error& error);
 
+inline constexpr const char* kOutOfMemory = "Out of memory: make the model, the context or the batch smaller";
+
 /// work(), with torch's errors as a std::runtime_error of one line.
 template <class Work>
 auto with_plain_errors(Work&& work) {
@@ -21,7 +23,7 @@ auto with_plain_errors(Work&& work) {
   } catch (const c10::Error& error) {
     throw std::runtime_error(first_line(error));
   } catch (const std::bad_alloc&) {
-    throw std::runtime_error("Out of memory: make the model, the context or the batch smaller");
+    throw std::runtime_error(kOutOfMemory);
   }
 }
 

@@ -1,10 +1,8 @@
 #include "train.hpp"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cmath>
-#include <ctime>
 #include <limits>
 
 #include "atomic_file.hpp"
@@ -14,6 +12,7 @@
 #include "device.hpp"
 #include "evaluate.hpp"
 #include "gradient.hpp"
+#include "header_record.hpp"
 #include "lock_file.hpp"
 #include "model_size.hpp"
 #include "neurons.hpp"
@@ -47,25 +46,19 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm fields{};
-  gmtime_r(&now, &fields);
-  std::array<char, sizeof "2026-01-01T00:00:00Z"> text{};
-  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &fields);
-  return text.data();
-}
-
-/// {"model": {"width": "128", ...}, ...}, values as they stand in config.toml.
-Json nested(const std::vector<Setting>& list) {
-  Json json;
-  for (const Setting& setting : list) {
-    const auto dot = setting.key.find('.');
-    Json value = Json::parse(setting.value, nullptr, /*allow_exceptions=*/false);
-    if (value.is_discarded()) value = setting.value;
-    json[setting.key.substr(0, dot)][setting.key.substr(dot + 1)] = std::move(value);
+/// "NAME.momentum_buffer" of the first state tensor with an Inf or NaN; empty where there is none.
+std::string not_finite_state(const Model& model, optim::SpectralOptimizer& optimizer) {
+  for (const auto& parameter : model.named_parameters()) {
+    const optim::ParameterState& state = optimizer.state_of(parameter.value());
+    const std::pair<const char*, const torch::Tensor&> tensors[] = {
+        {"momentum_buffer", state.momentum_buffer},
+        {"row_state", state.row_state},
+        {"exp_avg", state.exp_avg},
+        {"exp_avg_sq", state.exp_avg_sq}};
+    for (const auto& [name, tensor] : tensors)
+      if (tensor.defined() && !tensor.isfinite().all().item<bool>()) return parameter.key() + "." + name;
   }
-  return json;
+  return {};
 }
 
 /// One training run: the state between steps, and what a step, a look at the neurons and a checkpoint do.
@@ -96,6 +89,7 @@ class Run {
   /// Prepares the folder and the state to start, or to go on; returns the result of a run that is already at
   /// its end.
   std::optional<RunResult> open(const fs::path& folder, FolderMode mode);
+  /// An error says what was lost, and is a std::runtime_error: the run had begun.
   RunResult run();
 
  private:
@@ -105,12 +99,23 @@ class Run {
   bool due(Index every, Index step) const {
     return step == config_.steps || (every > 0 && step % every == 0);
   }
+  bool records_due() const { return state_.evaluation_due || state_.neurons_due; }
+  bool stop_asked() const { return hooks_.stop != nullptr && hooks_.stop->load(); }
   void write_header();
+  void load(const fs::path& checkpoint);
+  RunResult go_on();
   void set_learning_rates();
-  void step();
+  /// Why the run cannot go on after it; empty where it can.
+  std::string step();
+  /// Evaluation and neuron record of the step, where they are due; they stay so where the run is to stop.
+  void record();
   void evaluate();
   void look_at_neurons();
+  void check_text();
   void save();
+  /// What an error that ends the run says of the steps since the last checkpoint.
+  std::string lost() const;
+  std::string saved_although_text_is_gone();
   void report();
   RunResult end(RunEnd how, std::string message = {});
 
@@ -131,7 +136,10 @@ class Run {
   std::unique_ptr<LockFile> lock_;
   std::unique_ptr<RunLog> log_;
   TrainerState state_;
+  NamedTensors directions_;  // of the step, while its neuron record is due
   fs::path checkpoint_;
+  Index saved_step_ = 0;    // of checkpoint_
+  Index checked_step_ = 0;  // until here the text is known to be what it was
   Stopwatch clock_;
   Index first_step_ = 0;  // of this process
   double factor_ = 1;     // of the learning rates in the last step
@@ -153,20 +161,10 @@ std::optional<RunResult> Run::open(const fs::path& folder, FolderMode mode) {
   if (starts_again || mode == FolderMode::overwrite) remove_run(folder);
   remove_unfinished(folder);
 
-  state_ = {.config = to_toml(config_), .data_sha256 = data_.summary().sha256};
-  if (const auto all = checkpoints(folder); !all.empty()) {
-    checkpoint_ = all.back();
-    const TrainerState saved = load_checkpoint(checkpoint_, model_, optimizer_, rule_);
-    if (saved.data_sha256 != state_.data_sha256)
-      throw std::invalid_argument(checkpoint_.string() + ": the run was made from other text (sha256 " +
-                                  saved.data_sha256 + ", now " + state_.data_sha256 + ")");
-    if (saved.step > config_.steps)
-      throw std::invalid_argument("train.steps is " + std::to_string(config_.steps) + ", but " +
-                                  checkpoint_.string() + " has taken " + std::to_string(saved.step));
-    state_.step = first_step_ = saved.step;
-    state_.skipped_in_a_row = saved.skipped_in_a_row;
-    if (hooks_.notice && steps_left() > 0) hooks_.notice("going on from " + checkpoint_.string());
-  }
+  state_.config = to_toml(config_);
+  state_.data_sha256 = data_.summary().sha256;
+  state_.training_bytes = data_.summary().training_bytes;
+  if (const auto all = checkpoints(folder); !all.empty()) load(all.back());
   if (mode == FolderMode::resume && fs::exists(folder / "log.jsonl")) {
     const auto records = read_log(folder / "log.jsonl").records;
     if (steps_left() == 0 && !records.empty() && records.back().value("kind", "") == "summary") {
@@ -175,7 +173,10 @@ std::optional<RunResult> Run::open(const fs::path& folder, FolderMode mode) {
       result.checkpoint = checkpoint_;
       return result;
     }
-    log_ = std::make_unique<RunLog>(folder, state_.step);
+    std::vector<std::string> due;
+    if (state_.evaluation_due) due.emplace_back("eval");
+    if (state_.neurons_due) due.emplace_back("neurons");
+    log_ = std::make_unique<RunLog>(folder, state_.step, due);
     if (records.empty()) write_header();
   } else {
     log_ = std::make_unique<RunLog>(folder);
@@ -185,52 +186,93 @@ std::optional<RunResult> Run::open(const fs::path& folder, FolderMode mode) {
   return {};
 }
 
+void Run::load(const fs::path& checkpoint) {
+  const TrainerState saved = read_trainer_state(checkpoint);
+  require_same_run(config_, from_toml_text(saved.config, (checkpoint / "trainer_state.json").string()),
+                   checkpoint);
+  if (saved.data_sha256 != state_.data_sha256)
+    throw std::invalid_argument(checkpoint.string() + ": the run was made from other text (sha256 " +
+                                saved.data_sha256 + ", now " + state_.data_sha256 + ")");
+  if (saved.training_bytes != 0 && saved.training_bytes != state_.training_bytes)
+    throw std::invalid_argument(
+        checkpoint.string() + ": the run was made with " + std::to_string(saved.training_bytes) +
+        " bytes of the text for training, now " + std::to_string(state_.training_bytes));
+  if (saved.step > config_.steps)
+    throw std::invalid_argument("train.steps is " + std::to_string(config_.steps) + ", but " +
+                                checkpoint.string() + " has taken " + std::to_string(saved.step));
+  directions_ = load_checkpoint(checkpoint, saved, model_, optimizer_, rule_);
+  checkpoint_ = checkpoint;
+  state_.step = first_step_ = saved_step_ = checked_step_ = saved.step;
+  state_.skipped_in_a_row = saved.skipped_in_a_row;
+  state_.evaluation_due = saved.evaluation_due;
+  state_.neurons_due = saved.neurons_due;
+  if (!hooks_.notice) return;
+  if (saved.files.empty())
+    hooks_.notice(checkpoint.string() + " is of an older version, without checksums: taken as it is");
+  if (steps_left() > 0) hooks_.notice("going on from " + checkpoint.string());
+}
+
 void Run::write_header() {
-  log_->write(
-      {{"kind", "header"},
-       {"version", AURORA_VERSION},
-       {"optimizer", name(rule_)},
-       {"seed", config_.seed},
-       {"device", device_.str()},
-       {"device_name", device_name(device_)},
-       {"threads", at::get_num_threads()},
-       {"blas", blas_description()},
-       {"torch", TORCH_VERSION},
-       {"parameters", parameter_count(config_.model)},
-       {"tokens_per_step", tokens_per_step(config_)},
-       {"data",
-        {{"files", data_.summary().files},
-         {"bytes", data_.summary().bytes},
-         {"training_bytes", data_.summary().training_bytes},
-         {"validation_bytes", data_.summary().validation_bytes},
-         {"sha256", data_.summary().sha256}}},
-       {"initial_weights_sha256", initial_weights_sha256_},
-       {"data_order_sha256", data_.order_sha256(config_.seed, kHashedSequences, config_.model.context)},
-       {"started", utc_now()},
-       {"config", nested(settings(config_))}});
+  log_->write(header_record(
+      config_, device_, data_.summary(),
+      {.initial_weights = initial_weights_sha256_,
+       .data_order = data_.order_sha256(config_.seed, kHashedSequences, config_.model.context)}));
 }
 
 RunResult Run::run() {
-  while (steps_left() > 0) {
-    step();
-    if (!std::isfinite(loss_))
-      return end(RunEnd::diverged, "the loss of step " + std::to_string(state_.step) + " is not finite");
-    if (state_.skipped_in_a_row >= kSkippedStepsEnd)
-      return end(RunEnd::diverged, "the gradient was not finite in " + std::to_string(kSkippedStepsEnd) +
-                                       " steps in a row, until step " + std::to_string(state_.step));
-    if (due(config_.eval_every, state_.step)) evaluate();
-    if (due(config_.diagnose_every, state_.step)) look_at_neurons();
+  std::string what;
+  try {
+    return go_on();
+  } catch (const TextGone& error) {
+    what = error.what() + saved_although_text_is_gone();
+  } catch (const c10::Error& error) {
+    what = first_line(error) + lost();
+  } catch (const std::bad_alloc&) {
+    what = kOutOfMemory + lost();
+  } catch (const std::exception& error) {
+    what = error.what() + lost();
+  }
+  throw std::runtime_error(what);
+}
+
+RunResult Run::go_on() {
+  record();
+  while (steps_left() > 0 && !records_due()) {
+    if (std::string message = step(); !message.empty()) return end(RunEnd::diverged, std::move(message));
     if (config_.save_momentum > 0 && due(config_.save_momentum, state_.step))
       save_momentum(folder_, state_.step, model_, optimizer_);
+    record();
     // A checkpoint of weights that lost their way would not be a good one.
-    if (steps_left() == 0 && !std::isfinite(shown_.validation_loss))
+    if (steps_left() == 0 && !state_.evaluation_due && !std::isfinite(shown_.validation_loss))
       return end(RunEnd::diverged, "the validation loss after the last step is not finite");
-    const bool stop = hooks_.stop != nullptr && hooks_.stop->load();
+    const bool stop = stop_asked();
     if (stop || due(config_.save_every, state_.step)) save();
     report();
-    if (stop && steps_left() > 0) return end(RunEnd::interrupted);
+    if (stop) break;
   }
-  return end(RunEnd::finished);
+  return end(steps_left() > 0 || records_due() ? RunEnd::interrupted : RunEnd::finished);
+}
+
+std::string Run::lost() const {
+  if (saved_step_ == state_.step) return "";
+  const std::string steps =
+      saved_step_ + 1 == state_.step
+          ? "step " + std::to_string(state_.step) + " is lost"
+          : "steps " + std::to_string(saved_step_ + 1) + " to " + std::to_string(state_.step) + " are lost";
+  return "; " + steps + ": " +
+         (checkpoint_.empty() ? "there is no checkpoint" : "the last checkpoint is " + checkpoint_.string());
+}
+
+std::string Run::saved_although_text_is_gone() {
+  if (saved_step_ == state_.step) return "";
+  try {
+    log_->sync();
+    checkpoint_ = save_checkpoint(folder_, state_, model_, optimizer_, rule_, directions_);
+  } catch (const std::exception& error) {
+    return "; saving failed too: " + std::string(error.what()) + lost();
+  }
+  return "; saved in " + checkpoint_.string() + ", but the text of the steps after " +
+         std::to_string(checked_step_) + " cannot be checked any more";
 }
 
 void Run::set_learning_rates() {
@@ -239,7 +281,7 @@ void Run::set_learning_rates() {
   for (auto& group : optimizer_.param_groups()) group.options().set_lr(*base++ * factor_);
 }
 
-void Run::step() {
+std::string Run::step() {
   const Stopwatch step_clock;
   const Index sequences = config_.batch * config_.accumulate;
   std::vector<std::int64_t> bytes(static_cast<std::size_t>(sequences * (config_.model.context + 1)));
@@ -249,9 +291,18 @@ void Run::step() {
                                                   config_.dtype == "bf16");
   const torch::Tensor norm = clip_gradients(model_.parameters(), config_.clip);
   set_learning_rates();
-  optimizer_.keep_directions(due(config_.diagnose_every, state_.step + 1));
+  const bool neurons_due = due(config_.diagnose_every, state_.step + 1);
+  optimizer_.keep_directions(neurons_due);
   DeviceInterval optimizer_interval(device_);
-  optimizer_.step();
+  try {
+    optimizer_.step();
+  } catch (const std::exception&) {
+    // The gradients were looked at, so what has no direction is the momentum.
+    const std::string name = not_finite_state(model_, optimizer_);
+    if (name.empty()) throw;
+    ++state_.step;  // the one that failed
+    return "the optimizer state " + name + " is not finite in step " + std::to_string(state_.step);
+  }
   optimizer_interval.end();
 
   // Here, and nowhere else in a step, the host waits for the device.
@@ -265,6 +316,9 @@ void Run::step() {
   const bool skipped = skipped_steps_ > skipped_before;
   ++state_.step;
   state_.skipped_in_a_row = skipped ? state_.skipped_in_a_row + 1 : 0;
+  state_.evaluation_due = due(config_.eval_every, state_.step);
+  state_.neurons_due = neurons_due;
+  directions_ = neurons_due ? kept_directions(model_, optimizer_) : NamedTensors{};
 
   const double step_ms = step_clock.milliseconds();
   step_ms_ += step_ms;
@@ -282,25 +336,41 @@ void Run::step() {
                {"tokens_per_second", 1000 * static_cast<double>(tokens) / step_ms},
                {"seconds", seconds()},
                {"skipped", skipped}});
+  if (!std::isfinite(loss_)) return "the loss of step " + std::to_string(state_.step) + " is not finite";
+  if (state_.skipped_in_a_row >= kSkippedStepsEnd)
+    return "the gradient was not finite in " + std::to_string(kSkippedStepsEnd) +
+           " steps in a row, until step " + std::to_string(state_.step);
+  return "";
+}
+
+void Run::record() {
+  if (state_.evaluation_due && !stop_asked()) evaluate();
+  if (state_.neurons_due && !stop_asked()) look_at_neurons();
 }
 
 void Run::evaluate() {
-  const Evaluation result = mean_loss(model_, validation_, config_.batch, config_.dtype == "bf16");
-  shown_.validation_loss = result.loss;
+  check_text();
+  const auto result = mean_loss(model_, validation_, config_.batch, config_.dtype == "bf16", hooks_.stop);
+  if (!result) return;
+  shown_.validation_loss = result->loss;
   log_->write({{"kind", "eval"},
                {"step", state_.step},
-               {"loss", result.loss},
-               {"bits_per_byte", result.bits_per_byte},
-               {"tokens", result.tokens},
+               {"loss", result->loss},
+               {"bits_per_byte", result->bits_per_byte},
+               {"tokens", result->tokens},
                {"seconds", seconds()}});
+  state_.evaluation_due = false;
 }
 
 void Run::look_at_neurons() {
   const Index count = std::clamp<Index>(kDiagnosisTokens / config_.model.context, 1, validation_.size(0));
-  const auto layers =
-      neuron_health(model_, optimizer_, *backend_, validation_.narrow(0, 0, count), config_.dtype == "bf16");
+  const auto layers = neuron_health(model_, optimizer_, directions_, *backend_,
+                                    validation_.narrow(0, 0, count), config_.dtype == "bf16", hooks_.stop);
+  if (!layers) return;
+  state_.neurons_due = false;
+  directions_.clear();
   std::vector<Json> records;
-  for (const LayerHealth& layer : layers) {
+  for (const LayerHealth& layer : *layers) {
     records.push_back(neuron_record(layer, state_.step, std::ssize(records)));
     log_->write(records.back());
   }
@@ -309,9 +379,16 @@ void Run::look_at_neurons() {
   shown_.starved = means.starved;
 }
 
+void Run::check_text() {
+  data_.require_unchanged();
+  checked_step_ = state_.step;
+}
+
 void Run::save() {
+  check_text();
   log_->sync();
-  checkpoint_ = save_checkpoint(folder_, state_, model_, optimizer_, rule_);
+  checkpoint_ = save_checkpoint(folder_, state_, model_, optimizer_, rule_, directions_);
+  saved_step_ = state_.step;
   keep_newest(folder_, config_.keep);
 }
 
@@ -330,6 +407,7 @@ void Run::report() {
 RunResult Run::end(RunEnd how, std::string message) {
   RunResult result = summarize(read_log(folder_ / "log.jsonl").records);
   result.end = how;
+  result.step = state_.step;
   result.message = std::move(message);
   result.checkpoint = checkpoint_;
   result.seconds = seconds();

@@ -155,7 +155,8 @@ class Backend {
                      const Gate& gate) = 0;
   void apply(const Formula& formula, std::initializer_list<Operand> inputs,
              std::initializer_list<Result> outputs, const Gate& gate = {}) {
-    apply(formula, std::span(inputs.begin(), inputs.size()), std::span(outputs.begin(), outputs.size()), gate);
+    apply(formula, std::span(inputs.begin(), inputs.size()), std::span(outputs.begin(), outputs.size()),
+          gate);
   }
 
   /// c = alpha a b + beta c; with beta = 0, c is not read. All of one type.

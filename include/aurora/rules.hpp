@@ -111,10 +111,22 @@ struct RiemannianAuroraOptions {
   bool operator==(const RiemannianAuroraOptions&) const = default;
 };
 
+/// U_i = sqrt(min(m, n) / m) B_i / |B_i|: the momentum with even rows and without a polar factor, the cheapest
+/// rival of Muon (MuonEq, RMNP). A row of zeros stays zero.
+struct RowNormalizedOptions {
+  double lr = 0.02;
+  double momentum = 0.95;
+  bool nesterov = true;
+  double weight_decay = 0.025;
+  UpdateScale scale = UpdateScale::aspect_ratio;
+  static const RuleKind& kind();
+  bool operator==(const RowNormalizedOptions&) const = default;
+};
+
 /// Any rule; its kinds, in this order, are the one table of rules that command, files, Python, C and docs
 /// walk.
 using Rule = std::variant<AdamWOptions, MuonOptions, NorMuonOptions, UNorMuonOptions, AuroraOptions,
-                          RiemannianAuroraOptions>;
+                          RiemannianAuroraOptions, RowNormalizedOptions>;
 
 /// "adamw", "muon", ...
 std::string_view name(const Rule& rule);
@@ -124,8 +136,10 @@ std::vector<Rule> all_rules();
 /// an unknown one.
 std::vector<std::string> rule_names();
 Rule rule_of(std::string_view name);
-/// One line: what it does, and its source.
+/// "NorMuon": the class of a rule in C++ and Python; one line on what it does, with its source; its formula.
+std::string_view class_name(const Rule& rule);
 std::string_view meaning(const Rule& rule);
+std::string_view formula(const Rule& rule);
 
 /// Whether the rule turns matrices into directions; AdamW, which takes any shape, does not.
 bool takes_matrices(const Rule& rule);

@@ -13,29 +13,25 @@ from ._build import TORCH_VERSION, VERSION
 if torch.__version__ != TORCH_VERSION:
     raise ImportError(
         f"aurora_optim was built with torch {TORCH_VERSION}, but torch {torch.__version__} is installed: build it "
-        "again with `pip install --force-reinstall --no-build-isolation .` in its source folder"
+        "again with `pip install --force-reinstall --no-deps .` in its source folder"
     )
 
 from .functions import balanced_polar, diagnose, leverage_scores, polar
 from .groups import param_groups
 from .optimizer import SpectralOptimizer
 from .routing import RoutedParameter, Routing
-from .rules import AdamW, Aurora, Muon, NorMuon, RiemannianAurora, UNorMuon
+from . import rules
+from .rules import *  # noqa: F403
 
 __version__ = VERSION
 __all__ = [
-    "AdamW",
-    "Aurora",
-    "Muon",
-    "NorMuon",
-    "RiemannianAurora",
     "RoutedParameter",
     "Routing",
     "SpectralOptimizer",
-    "UNorMuon",
     "balanced_polar",
     "diagnose",
     "leverage_scores",
     "param_groups",
     "polar",
 ]
+__all__ += rules.__all__

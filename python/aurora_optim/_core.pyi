@@ -8,8 +8,7 @@ RULES: tuple[str, ...]
 class Stepper:
     """Steps the groups of a torch optimizer. Owns scratch memory, threads and the counts of skipped steps."""
 
-    def __init__(self, aten_on_cpu: bool = False) -> None:
-        """aten_on_cpu: the algorithms of other devices on CPU tensors too, to compare them."""
+    def __init__(self) -> None: ...
     def step(
         self,
         param_groups: list[dict[str, Any]],
@@ -26,6 +25,11 @@ class Stepper:
     @property
     def skipped_in_a_row(self) -> int: ...
     def set_skipped(self, ever: int, in_a_row: int) -> None: ...
+
+SCHEDULES: tuple[str, ...]
+
+def rule_texts(rule: str) -> tuple[str, str, str]:
+    """Name of the class, what it does with its source, formula."""
 
 def hyperparameters(rule: str) -> list[tuple[str, Any, str, str]]:
     """Name, default, what it must be, meaning."""

@@ -112,13 +112,11 @@ def by_pattern(option: str, values: Mapping[str, Any] | None, names: Sequence[st
 
 
 def without_excluded(named: list[Named], exclude: Iterable[str]) -> list[Named]:
-    if isinstance(exclude, str):
-        exclude = [exclude]
-    for pattern in exclude:
+    patterns = [exclude] if isinstance(exclude, str) else list(exclude)
+    for pattern in patterns:
         if not any(_core.matches(pattern, p.name) for p in named):
             raise ValueError(f"[aurora_optim] exclude: no parameter matches the pattern '{pattern}'")
-        named = [p for p in named if not _core.matches(pattern, p.name)]
-    return named
+    return [p for p in named if not any(_core.matches(pattern, p.name) for pattern in patterns)]
 
 
 def split_patterns(patterns: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
@@ -143,10 +141,13 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def plan(named: list[Named], rule: str, options: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Routing]:
+def plan(
+    named: list[Named], rule: str, options: Mapping[str, Any], model: list[Named] | None = None
+) -> tuple[list[dict[str, Any]], Routing]:
     """The groups of a whole model: hidden matrices, one group for each way to cut them and each set of keys that
-    patterns give, then everything else. They say what differs from the defaults of their rules."""
-    named = without_excluded(named, options.get("exclude", ()))
+    patterns give, then everything else. They say what differs from the defaults of their rules. Where `named` is a part
+    of a model, `model` is all of it: what a layer is does not depend on who steps the others."""
+    ours = {id(p.tensor) for p in without_excluded(named, options.get("exclude", ()))}
     rules, keys_by_pattern = split_patterns(options.get("patterns") or {})
     cuts = {key: options[key] for key in CUT_KEYS if options.get(key) is not None}
 
@@ -156,7 +157,9 @@ def plan(named: list[Named], rule: str, options: Mapping[str, Any]) -> tuple[lis
             for values in cuts.values()
         )
 
-    parameters, routing = route(named, rule, rules, described)
+    everything = zip(*route(model or named, rule, rules, described, lambda p: id(p.tensor) in ours))
+    kept = [(parameter, entry) for parameter, entry in everything if id(parameter.tensor) in ours]
+    parameters, routing = [parameter for parameter, _ in kept], Routing(entry for _, entry in kept)
     if rule == "adamw":
         cuts = {}
     hidden = [entry.name for entry in routing if entry.rule != "adamw"]

@@ -109,10 +109,12 @@ class SpectralOptimizer(Optimizer):
                     "tensors, which all go to one rule"
                 )
 
-    def _planned(self, named: list[Named], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _planned(
+        self, named: list[Named], options: Mapping[str, Any], model: list[Named] | None = None
+    ) -> list[dict[str, Any]]:
         if not any(p.tensor.requires_grad for p in named):
             raise ValueError("[aurora_optim] The model has no parameter that requires a gradient")
-        groups, routing = plan(named, self.rule, options)
+        groups, routing = plan(named, self.rule, options, model)
         self.routing = Routing((*self.routing, *routing))
         self._known |= {id(p.tensor): p for p in named}
         if all(group["rule"] == "adamw" for group in groups) and self.rule != "adamw":
@@ -134,7 +136,7 @@ class SpectralOptimizer(Optimizer):
             raise TypeError(f"[aurora_optim] A group must be a dict, not {type(group).__name__}")
         if "params" not in group:
             raise ValueError("[aurora_optim] A group needs the key 'params'")
-        named = self._to_route(group)
+        named, model = self._to_route(group)
         if named is None:
             self._add_group(group)
             return
@@ -142,7 +144,7 @@ class SpectralOptimizer(Optimizer):
         own = {key: value for key, value in group.items() if key != "params"}
         options = {key: own.pop(key) for key in ("patterns", "exclude", *CUT_KEYS) if key in own}
         try:
-            for part in self._planned(named, options):
+            for part in self._planned(named, options, model):
                 keys = own if part["rule"] == self.rule else self._adamw_keys(own)
                 self._add_group({**keys, **part})
         except Exception:
@@ -157,18 +159,19 @@ class SpectralOptimizer(Optimizer):
             keys["lr"] = float(self._adamw["lr"]) * float(own["lr"]) / float(self.defaults["lr"])
         return keys | adamw_options(own)
 
-    def _to_route(self, group: Mapping[str, Any]) -> list[Named] | None:
-        """The parameters of a group that is to be routed; None for one that goes to one rule."""
+    def _to_route(self, group: dict[str, Any]) -> tuple[list[Named] | None, list[Named] | None]:
+        """The parameters of a group that is to be routed and the model that they are of, where it is known; None for a
+        group that goes to one rule."""
         params = group["params"]
-        if isinstance(params, nn.Module):
-            return named_of(params)
-        if "rule" in group or not self.routing or isinstance(params, (Tensor, set)):
-            return None
-        entries = list(params)
-        group["params"] = entries  # type: ignore[index]
-        if all(id(entry) in self._known for entry in entries) and entries:
-            return [self._known[id(entry)] for entry in entries]
-        return named_of(entries)
+        if not isinstance(params, nn.Module):
+            if "rule" in group or not self.routing or isinstance(params, (Tensor, set)):
+                return None, None
+            params = group["params"] = list(params)
+            if params and all(id(entry) in self._known for entry in params):
+                return [self._known[id(entry)] for entry in params], list(self._known.values())
+        named = named_of(params)
+        # What comes later is no head, unless it is called one.
+        return [p._replace(backbone=True) for p in named] if named is not None else None, None
 
     def _add_group(self, param_group: dict[str, Any]) -> None:
         rule = param_group.get("rule", self.rule)

@@ -196,8 +196,9 @@ def route(
     rule: str,
     patterns: Mapping[str, str],
     described: Callable[[str], bool] = lambda name: False,
+    is_ours: Callable[[Named], bool] = lambda parameter: True,
 ) -> tuple[list[Named], Routing]:
-    """Each parameter once, under its first name, and where it goes."""
+    """Each parameter once, under its first name, and where it goes. Of what is not ours nothing has to be known."""
     kept, others = each_once(parameters)
     for pattern, target in patterns.items():
         if target not in ("adamw", rule):
@@ -213,7 +214,7 @@ def route(
             "other_names": names,
             "embedding": p.embedding,
             "output": p.output,
-            "trainable": p.tensor.requires_grad,
+            "trainable": p.tensor.requires_grad and is_ours(p),
             "described": described(p.name),
             "number": p.number,
         }

@@ -1,238 +1,97 @@
-"""The six optimizers. Their hyperparameters come from one list in the core, which also writes the end of each docstring."""
+"""A class for every rule of the core's table, which has their names, formulas, hyperparameters and defaults.
+
+Its types for editors and checkers stand in rules.pyi, which scripts/make_stub writes from the same table.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, Unpack
-
-from torch import Tensor, nn
-from torch.optim.optimizer import ParamsT
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
 
 from . import _core
-from .groups import OPTIONS, Options
+from .groups import CUT_KEYS, OPTIONS, defaults_of
 from .optimizer import SpectralOptimizer
 
-Scale = Literal["aspect_ratio", "rms_to_rms", "match_rms_adamw", "none", "published"]
-Polar = Literal[
-    "exact",
-    "keller-jordan-5",
-    "simple-quintic-12",
-    "cans-12",
-    "polar-express-5",
-    "polar-express-6",
-    "polar-express-7",
-    "polar-express-8",
-    "exact-halley",
-    "exact-eigen",
-    "exact-svd",
-]
-Sides = Literal["rows", "longer"]
-Balance = Literal["odds", "release", "carried", "optimum"]
+
+def values_of(name: str) -> tuple[str, ...]:
+    """The names that a hyperparameter takes, of the first rule that has it."""
+    for rule in _core.RULES:
+        for key, _, allowed, _ in _core.hyperparameters(rule):
+            if key == name:
+                return tuple(allowed.removeprefix("one of ").split(", "))
+    raise KeyError(name)
 
 
-class AdamW(SpectralOptimizer):
-    """Loshchilov and Hutter (arXiv 1711.05101), as in torch, for parameters of any shape.
-
-    m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;
-    w <- (1 - lr weight_decay) w - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
-    """
-
-    rule = "adamw"
-
-    def __init__(
-        self,
-        params: ParamsT | nn.Module,
-        lr: float | Tensor = 0.003,
-        *,
-        betas: tuple[float, float] = (0.9, 0.95),
-        eps: float = 1e-08,
-        weight_decay: float = 0.0,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}, options)
+Scale = Literal[values_of("scale")]
+Polar = Literal[values_of("polar")]
+Precision = Literal[values_of("precision")]
+Sides = Literal[values_of("sides")]
+Balance = Literal[values_of("balance")]
 
 
-class Muon(SpectralOptimizer):
-    """Keller Jordan (github.com/KellerJordan/Muon): the step is the semi-orthogonal matrix nearest to the momentum.
-
-    M <- mu M + (1 - mu) G;  B = mu M + (1 - mu) G with nesterov, else M;  U = polar(B);
-    W <- (1 - lr weight_decay) W - lr s U,  s the update scale of the m x n weight.
-    """
-
-    rule = "muon"
-
-    def __init__(
-        self,
-        params: ParamsT | nn.Module,
-        lr: float | Tensor = 0.02,
-        *,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        weight_decay: float = 0.025,
-        scale: Scale = "aspect_ratio",
-        polar: Polar = "exact",
-        **options: Unpack[Options],
-    ) -> None:
-        hyperparameters = {
-            "lr": lr,
-            "momentum": momentum,
-            "nesterov": nesterov,
-            "weight_decay": weight_decay,
-            "scale": scale,
-            "polar": polar,
-        }
-        super().__init__(params, hyperparameters, options)
+def signature_of(rule: str) -> inspect.Signature:
+    """(self, params, lr=..., *, ..., **options)."""
+    both, named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    defaults = {key: value for key, value in defaults_of(rule).items() if key not in ("rule", *CUT_KEYS)}
+    parameters = [inspect.Parameter("self", both), inspect.Parameter("params", both)]
+    for name, default in defaults.items():
+        parameters.append(inspect.Parameter(name, both if name == "lr" else named, default=default))
+    parameters.append(inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD))
+    return inspect.Signature(parameters)
 
 
-class NorMuon(SpectralOptimizer):
-    """Li et al. (arXiv 2510.05491): Muon with rows evened out by their second moments v (rows x 1, kept per matrix).
-
-    O = polar(B), B as in Muon;  v_i <- beta2 v_i + (1 - beta2) mean_j O_ij^2;  U = diag(v)^-1/2 O, rescaled to |O|_F.
-    """
-
-    rule = "normuon"
-
-    def __init__(
-        self,
-        params: ParamsT | nn.Module,
-        lr: float | Tensor = 0.02,
-        *,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        beta2: float = 0.95,
-        weight_decay: float = 0.025,
-        scale: Scale = "aspect_ratio",
-        polar: Polar = "exact",
-        **options: Unpack[Options],
-    ) -> None:
-        hyperparameters = {
-            "lr": lr,
-            "momentum": momentum,
-            "nesterov": nesterov,
-            "beta2": beta2,
-            "weight_decay": weight_decay,
-            "scale": scale,
-            "polar": polar,
-        }
-        super().__init__(params, hyperparameters, options)
-
-
-class UNorMuon(SpectralOptimizer):
-    """Muon with each row of a tall matrix's polar factor brought to length sqrt(n/m), without memory (aurora-release)."""
-
-    rule = "u-normuon"
-
-    def __init__(
-        self,
-        params: ParamsT | nn.Module,
-        lr: float | Tensor = 0.02,
-        *,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        weight_decay: float = 0.025,
-        scale: Scale = "aspect_ratio",
-        polar: Polar = "exact",
-        **options: Unpack[Options],
-    ) -> None:
-        hyperparameters = {
-            "lr": lr,
-            "momentum": momentum,
-            "nesterov": nesterov,
-            "weight_decay": weight_decay,
-            "scale": scale,
-            "polar": polar,
-        }
-        super().__init__(params, hyperparameters, options)
-
-
-class Aurora(SpectralOptimizer):
-    """Muon whose step has rows of equal length, so that every neuron of a tall matrix learns (tilde-research/aurora-release).
-
-    U = balanced_polar(B), B as in Muon: close to B with U'U = I and, for m x n with m > n, all rows of length sqrt(n/m).
-    """
-
-    rule = "aurora"
-
-    def __init__(
-        self,
-        params: ParamsT | nn.Module,
-        lr: float | Tensor = 0.02,
-        *,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        weight_decay: float = 0.025,
-        scale: Scale = "aspect_ratio",
-        polar: Polar = "exact",
-        sides: Sides = "rows",
-        pp_iterations: int = 2,
-        pp_beta: float = 0.5,
-        balance: Balance = "odds",
-        **options: Unpack[Options],
-    ) -> None:
-        hyperparameters = {
-            "lr": lr,
-            "momentum": momentum,
-            "nesterov": nesterov,
-            "weight_decay": weight_decay,
-            "scale": scale,
-            "polar": polar,
-            "sides": sides,
-            "pp_iterations": pp_iterations,
-            "pp_beta": pp_beta,
-            "balance": balance,
-        }
-        super().__init__(params, hyperparameters, options)
-
-
-class RiemannianAurora(SpectralOptimizer):
-    """The variant of aurora-release that ascends <B, U> on {U'U = I, rows of length sqrt(n/m)} from U = polar(B)."""
-
-    rule = "riemannian-aurora"
-
-    def __init__(
-        self,
-        params: ParamsT | nn.Module,
-        lr: float | Tensor = 0.02,
-        *,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        weight_decay: float = 0.025,
-        scale: Scale = "aspect_ratio",
-        polar: Polar = "exact",
-        **options: Unpack[Options],
-    ) -> None:
-        hyperparameters = {
-            "lr": lr,
-            "momentum": momentum,
-            "nesterov": nesterov,
-            "weight_decay": weight_decay,
-            "scale": scale,
-            "polar": polar,
-        }
-        super().__init__(params, hyperparameters, options)
-
-
-def _with_hyperparameters(cls: type[SpectralOptimizer]) -> None:
-    lines = [
-        f"    {name} (default {default}): {meaning}; {rule}"
-        for name, default, rule, meaning in _core.hyperparameters(cls.rule)
-    ]
+def docstring_of(rule: str) -> str:
+    _, meaning, formula = _core.rule_texts(rule)
     what = (
         "a model or its named parameters, all of which it steps,"
-        if cls.rule == "adamw"
+        if rule == "adamw"
         else "a model or its named parameters, of which it steps the hidden matrices and AdamW the rest,"
     )
-    cls.__doc__ = (
-        f"{(cls.__doc__ or '').rstrip()}\n\n    params: {what} or tensors or torch's groups, all of which go to this rule.\n"
-        + "\n".join(lines)
-        + "\n"
-        + "".join(
-            f"    {name}: {meaning}\n"
-            for name, meaning in OPTIONS.items()
-            if cls.rule != "adamw" or name in ("patterns", "exclude")
-        )
+    options = [name for name in OPTIONS if rule != "adamw" or name in ("patterns", "exclude")]
+    return "\n".join(
+        [
+            f"{meaning[0].upper()}{meaning[1:]}.",
+            "",
+            *(f"    {line}" for line in formula.splitlines()),
+            "",
+            f"    params: {what} or tensors or torch's groups, all of which go to this rule.",
+            *(
+                f"    {name} (default {default}): {text}; {allowed}"
+                for name, default, allowed, text in _core.hyperparameters(rule)
+            ),
+            *(f"    {name}: {OPTIONS[name]}" for name in options),
+            "",
+        ]
     )
 
 
-CLASSES = (AdamW, Muon, NorMuon, UNorMuon, Aurora, RiemannianAurora)
-for _cls in CLASSES:
-    _with_hyperparameters(_cls)
+def initializer_of(rule: str) -> Callable[..., None]:
+    signature = signature_of(rule)
+
+    def __init__(self: SpectralOptimizer, *args: Any, **keywords: Any) -> None:
+        bound = signature.bind(self, *args, **keywords)
+        bound.apply_defaults()
+        values = dict(bound.arguments)
+        options = values.pop("options", {})
+        SpectralOptimizer.__init__(values.pop("self"), values.pop("params"), values, options)
+
+    __init__.__signature__ = signature  # type: ignore[attr-defined]
+    return __init__
+
+
+def class_of(rule: str) -> type[SpectralOptimizer]:
+    name = _core.rule_texts(rule)[0]
+    members = {
+        "rule": rule,
+        "__init__": initializer_of(rule),
+        "__doc__": docstring_of(rule),
+        "__module__": __name__,
+        "__qualname__": name,
+    }
+    return type(name, (SpectralOptimizer,), members)
+
+
+CLASSES = tuple(class_of(rule) for rule in _core.RULES)
+globals().update({cls.__name__: cls for cls in CLASSES})
+__all__ = [cls.__name__ for cls in CLASSES]

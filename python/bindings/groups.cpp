@@ -280,10 +280,24 @@ void add_groups(py::module_& module) {
   module.attr("RULES") = py::tuple(py::cast(rule_names()));
   module.def("hyperparameters", &hyperparameter_list, py::arg("rule"));
   module.def(
+      "rule_texts",
+      [](const std::string& rule) {
+        const Rule found = rule_of(rule);
+        return py::make_tuple(std::string(class_name(found)), std::string(meaning(found)),
+                              std::string(formula(found)));
+      },
+      py::arg("rule"));
+  module.attr("SCHEDULES") = [] {
+    py::list names;
+    for (const auto& schedule : kPolarSchedules) names.append(std::string(schedule.name));
+    return py::tuple(names);
+  }();
+  module.def(
       "row_state_name", [](const py::dict& group) { return std::string(row_state_name(options_of(group))); },
       py::arg("group"));
   module.def(
-      "scale_of", [](const py::dict& group) { return applied_scale_name(options_of(group)); }, py::arg("group"));
+      "scale_of", [](const py::dict& group) { return applied_scale_name(options_of(group)); },
+      py::arg("group"));
   module.def(
       "nearest",
       [](const std::string& text, const std::vector<std::string>& candidates) {

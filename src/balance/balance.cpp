@@ -97,8 +97,9 @@ void balanced_polar(Backend& backend, ConstMatrixView gradient, const BalanceOpt
     row_scales = checked("balanced_polar", "The row scales", row_scales);
     if (row_scales.rows != G.rows || row_scales.cols != 1 || row_scales.batch != G.batch ||
         !is_wide(row_scales.dtype)) {
-      fail("balanced_polar", "Carried scales are one float32 or float64 number per balanced row: ",
-           shape_text(row_scales), " ", name(row_scales.dtype), " for ", shape_text(G));
+      fail("balanced_polar",
+           "Carried scales are one float32 or float64 number per balanced row: ", shape_text(row_scales), " ",
+           name(row_scales.dtype), " for ", shape_text(G));
     }
   }
   const ScratchFrame frame(backend);

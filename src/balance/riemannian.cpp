@@ -115,7 +115,8 @@ void riemannian_polar(Backend& backend, ConstMatrixView gradient, const Riemanni
   if (may_overlap(gradient, direction)) {
     fail("riemannian_polar", "Gradient and direction share memory: ", shape_text(gradient));
   }
-  if (gradient.rows <= gradient.cols) return polar(backend, gradient, options.polar, direction, options.precision);
+  if (gradient.rows <= gradient.cols)
+    return polar(backend, gradient, options.polar, direction, options.precision);
   const ScratchFrame frame(backend);
   const MatrixView G =
       backend.scratch(gradient.rows, gradient.cols, gradient.batch, gradient.dtype, layout_of(gradient));

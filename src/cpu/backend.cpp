@@ -1,5 +1,7 @@
 #include "aurora/backend.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <exception>
@@ -9,9 +11,9 @@
 #include <thread>
 #include <vector>
 
+#include "../operands.hpp"
 #include "blas.hpp"
 #include "elementwise.hpp"
-#include "../operands.hpp"
 
 // libgomp's entry point for `#pragma omp parallel`. Called by name so that every compiler shares the one
 // thread pool that libtorch uses too; a second pool would fight them for the cores.
@@ -47,7 +49,8 @@ class Arena final : public ScratchMemory {
     std::thread::id nobody;
     if (user_ != std::this_thread::get_id() &&
         !user_.compare_exchange_strong(nobody, std::this_thread::get_id())) {
-      throw std::logic_error("[aurora::Backend] A second thread uses this backend; each needs one of its own");
+      throw std::logic_error(
+          "[aurora::Backend] A second thread uses this backend; each needs one of its own");
     }
     marks_.push_back(now_);
     return static_cast<Index>(marks_.size()) - 1;
@@ -120,6 +123,20 @@ blas::Op op_for(const BlasView& a, const BlasView& result) {
   return a.order == result.order ? blas::Op::none : blas::Op::transpose;
 }
 
+/// The threads of libgomp stay with the process that started them: in a child of it, a parallel region would
+/// wait for them for ever.
+void refuse_threads_of_a_parent() {
+  static std::atomic<pid_t> owner = 0;
+  pid_t expected = 0;
+  const pid_t self = getpid();
+  if (owner.compare_exchange_strong(expected, self) || expected == self) return;
+  throw std::runtime_error(
+      "[aurora::CpuBackend] The threads of a parent process do not survive a fork; one thread works, or a "
+      "fork "
+      "before the first step: child " +
+      std::to_string(self) + " of " + std::to_string(expected));
+}
+
 template <class Work>
 void visit_float(DType dtype, Work&& work) {
   dtype == DType::f64 ? work(double{}) : work(float{});
@@ -137,8 +154,10 @@ T* elements(const MatrixView& view, Index b) {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(int threads, const blas::Library& blas) : blas_(blas), threads_(threads) {
-    if (threads < 1 || threads > 4096) fail("make_cpu_backend", "From 1 to 4096 threads can be had: ", threads);
-    for (int i = 0; threads > 1 && i < threads; ++i) workers_.push_back(std::make_unique<CpuBackend>(1, blas));
+    if (threads < 1 || threads > 4096)
+      fail("make_cpu_backend", "From 1 to 4096 threads can be had: ", threads);
+    for (int i = 0; threads > 1 && i < threads; ++i)
+      workers_.push_back(std::make_unique<CpuBackend>(1, blas));
     for (const auto& worker : workers_) memory_.count_too(worker->memory_);
   }
 
@@ -358,6 +377,7 @@ class CpuBackend final : public Backend {
     if (workers_.empty() || count < 2) {
       team.run(*this);
     } else {
+      refuse_threads_of_a_parent();
       const auto member = [](void* data) {
         auto& shared = *static_cast<Team*>(data);
         shared.run(*shared.self->workers_[static_cast<std::size_t>(omp_get_thread_num())]);

@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <utility>
+
 #include "../error.hpp"
 
 namespace aurora::blas {
@@ -46,9 +47,40 @@ void Library::syrk(Order order, Op op, Index n, Index k, const T* a, Index lda, 
                      &zero, c, &c_ld, 1, 1);
 }
 
-// Row-major x is x' by columns: x r^-1 is then r'^-1 x' from the left.
+// In halves, so that most of the work is a product: OpenBLAS solves at a third of the rate of its products. With
+// r = [a b; 0 c] and x = [x1 x2], x r^-1 is x1 <- x1 a^-1, x2 <- (x2 - x1 b) c^-1, and x r'^-1 the same from
+// the other end.
 template <class T>
 void Library::trsm(Order order, Op op, Index m, Index n, const T* r, Index ldr, T* x, Index ldx) const {
+  constexpr Index kWhole = 48;
+  if (m == 1) return solve_row(op, n, r, ldr, x, order == Order::row ? 1 : ldx);
+  if (n <= kWhole) return solve(order, op, m, n, r, ldr, x, ldx);
+  const Index half = (n / 2 + 15) / 16 * 16, rest = n - half;
+  const bool columns = order == Order::column;
+  const T *b = r + half * ldr, *c = b + half;
+  T* second = x + half * (columns ? ldx : 1);
+  const Op turned = columns == (op == Op::none) ? Op::none : Op::transpose;  // of b, in the order of x
+  if (op == Op::none) {
+    trsm(order, op, m, half, r, ldr, x, ldx);
+    gemm(order, Op::none, turned, m, rest, half, T{-1}, x, ldx, b, ldr, T{1}, second, ldx);
+    trsm(order, op, m, rest, c, ldr, second, ldx);
+  } else {
+    trsm(order, op, m, rest, c, ldr, second, ldx);
+    gemm(order, Op::none, turned, m, half, rest, T{-1}, second, ldx, b, ldr, T{1}, x, ldx);
+    trsm(order, op, m, half, r, ldr, x, ldx);
+  }
+}
+
+// x r^-1 = (r'^-1 x')'. A row through trsm would pack the whole triangle.
+template <class T>
+void Library::solve_row(Op op, Index n, const T* r, Index ldr, T* x, Index step) const {
+  const Int size = narrow(n), r_ld = narrow(ldr), increment = narrow(step);
+  routines<T>().trsv("U", flag(flipped(op)), "N", &size, r, &r_ld, x, &increment, 1, 1, 1);
+}
+
+// Row-major x is x' by columns: x r^-1 is then r'^-1 x' from the left.
+template <class T>
+void Library::solve(Order order, Op op, Index m, Index n, const T* r, Index ldr, T* x, Index ldx) const {
   const bool columns = order == Order::column;
   const Int rows = narrow(columns ? m : n), cols = narrow(columns ? n : m), r_ld = narrow(ldr),
             x_ld = narrow(ldx);

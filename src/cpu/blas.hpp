@@ -29,6 +29,7 @@ struct Routines {
   using Syrk = void(Flag, Flag, Size, Size, const T*, const T*, Size, const T*, T*, Size, Length, Length);
   using Triangular = void(Flag, Flag, Flag, Flag, Size, Size, const T*, const T*, Size, T*, Size, Length,
                           Length, Length, Length);
+  using TriangularVector = void(Flag, Flag, Flag, Size, const T*, Size, T*, Size, Length, Length, Length);
   using Factor = void(Flag, Size, T*, Size, Int* info, Length);
   using Syevd = void(Flag, Flag, Size, T*, Size, T*, T*, Size, Int*, Size, Int* info, Length, Length);
   using Gesdd = void(Flag, Size, Size, T*, Size, T*, T*, Size, T*, Size, T*, Size, Int*, Int* info, Length);
@@ -36,6 +37,7 @@ struct Routines {
   Gemm* gemm;
   Syrk* syrk;
   Triangular *trsm, *trmm;
+  TriangularVector* trsv;
   Factor *potrf, *lauum;
   Syevd* syevd;
   Gesdd* gesdd;
@@ -86,6 +88,13 @@ struct Library {
             Index work_size, Int* iwork) const;
 
  private:
+  /// trsm by the library alone.
+  template <class T>
+  void solve(Order order, Op op, Index m, Index n, const T* r, Index ldr, T* x, Index ldx) const;
+
+  template <class T>
+  void solve_row(Op op, Index n, const T* r, Index ldr, T* x, Index step) const;
+
   template <class T>
   const Routines<T>& routines() const {
     if constexpr (std::is_same_v<T, float>) {

@@ -71,24 +71,35 @@ void write_back(const T* from, const Lines<MatrixView>& lines, Index line, Index
   });
 }
 
-/// out[o][j] = formula(in[0][j], in[1][j], ...)[o].
-template <class F, class T, std::size_t N, std::size_t M, std::size_t... I, std::size_t... O>
-AURORA_INLINE void run_block(const F& formula, const std::array<const T*, N>& in,
-                             const std::array<T*, M>& out, Index count, std::index_sequence<I...>,
-                             std::index_sequence<O...>) {
+/// out[o][j] = formula(in[0][j], in[1][j], ...)[o]. Pointers are parameters and local, or g++ reads them anew
+/// for every element and makes no vectors.
+template <class F, class T, std::size_t M, class... In>
+AURORA_INLINE void run_loop(const F formula, const std::array<T*, M>& out, Index count, const In*... in) {
+  static_assert(M <= 3);
+  T* const first = out[0];
+  T* const second = out[M > 1 ? 1 : 0];
+  T* const third = out[M > 2 ? 2 : 0];
 #pragma omp simd
   for (Index j = 0; j < count; ++j) {
-    const std::array<T, M> results = formula(in[I][j]...);
-    ((out[O][j] = results[O]), ...);
+    const auto results = formula(in[j]...);
+    first[j] = results.first;
+    if constexpr (M > 1) second[j] = results.second;
+    if constexpr (M > 2) third[j] = results.third;
   }
 }
 
-template <class T>
-AURORA_INLINE double sum_of(const T* x, Index count) {
-  double sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (Index j = 0; j < count; ++j) sum += static_cast<double>(x[j]);
-  return sum;
+/// Sums of the results over a block, in double.
+template <std::size_t M, class F, class... In>
+AURORA_INLINE std::array<double, 3> sum_loop(const F formula, Index count, const In*... in) {
+  double first = 0, second = 0, third = 0;
+#pragma omp simd reduction(+ : first, second, third)
+  for (Index j = 0; j < count; ++j) {
+    const auto results = formula(in[j]...);
+    first += static_cast<double>(results.first);
+    if constexpr (M > 1) second += static_cast<double>(results.second);
+    if constexpr (M > 2) third += static_cast<double>(results.third);
+  }
+  return {first, second, third};
 }
 
 /// A formula on one matrix whose lines are `count` of `length` numbers.
@@ -117,16 +128,15 @@ class OneMatrix {
   /// Sums along the lines, one per line.
   void sum_along_lines() {
     for (Index line = 0; line < lines_; ++line) {
-      std::array<double, M> sums{};
+      std::array<double, 3> sums{};
       for (Index begin = 0; begin < length_; begin += kBlock) {
         const Index count = std::min(kBlock, length_ - begin);
-        compute(line, begin, count, blocks());
-        for (std::size_t o = 0; o < M; ++o) {
-          double sum = 0;
-          const T* values = result_blocks_[o].values;
-          run_wide([&]() __attribute__((always_inline)) { sum = sum_of(values, count); });
-          sums[o] += sum;
-        }
+        std::array<double, 3> of_block{};
+        with_arguments(
+            line, begin, count, [&](const auto*... in) __attribute__((always_inline)) {
+              of_block = sum_loop<M>(formula_, count, in...);
+            });
+        for (std::size_t o = 0; o < M; ++o) sums[o] += of_block[o];
       }
       for (std::size_t o = 0; o < M; ++o) set_value(out_[o].view, 0, line, sums[o]);
     }
@@ -150,7 +160,8 @@ class OneMatrix {
         }
       }
       for (std::size_t o = 0; o < M; ++o) {  // the results are one line
-        for (Index j = 0; j < count; ++j) set_value(transposed(out_[o].view), 0, begin + j, sums[o].values[j]);
+        for (Index j = 0; j < count; ++j)
+          set_value(transposed(out_[o].view), 0, begin + j, sums[o].values[j]);
       }
     }
   }
@@ -163,11 +174,21 @@ class OneMatrix {
   }
 
   void compute(Index line, Index begin, Index count, const std::array<T*, M>& to) {
+    with_arguments(
+        line, begin, count, [&](const auto*... in) __attribute__((always_inline)) {
+          run_loop(formula_, to, count, in...);
+        });
+  }
+
+  /// loop(arguments...) for a block of a line, in vectors as wide as the CPU's.
+  template <class Loop>
+  void with_arguments(Index line, Index begin, Index count, const Loop& loop) {
     std::array<const T*, N> from;
     for (std::size_t i = 0; i < N; ++i) from[i] = read(in_[i], line, begin, count, argument_blocks_[i]);
-    run_wide([&]() __attribute__((always_inline)) {
-      run_block(formula_, from, to, count, std::make_index_sequence<N>{}, std::make_index_sequence<M>{});
-    });
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      run_wide([&]() __attribute__((always_inline)) { loop(from[I]...); });
+    }
+    (std::make_index_sequence<N>{});
   }
 
   const F& formula_;
@@ -182,8 +203,9 @@ template <class F>
 constexpr std::size_t kInputs = formulas::arity<F>();
 template <class F>
 constexpr std::size_t kOutputs = []<std::size_t... I>(std::index_sequence<I...>) {
-  return std::tuple_size_v<decltype(std::declval<F>()((static_cast<void>(I), 0.0)...))>;
-}(std::make_index_sequence<kInputs<F>>{});
+  return decltype(std::declval<F>()((static_cast<void>(I), 0.0)...))::kSize;
+}
+(std::make_index_sequence<kInputs<F>>{});
 
 /// Matrix b of the operands.
 template <class F>

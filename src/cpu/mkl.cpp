@@ -9,6 +9,7 @@ namespace aurora::blas {
 namespace {
 
 std::string kernel() {
+  if (__builtin_cpu_is("intel") == 0) return "other makers'";  // MKL does not say which these are
   switch (mkl_cbwr_get_auto_branch()) {
     case MKL_CBWR_AVX10:
       return "AVX10";

@@ -47,6 +47,7 @@ struct Shared {
     find(name("syrk"), routines.syrk);
     find(name("trsm"), routines.trsm);
     find(name("trmm"), routines.trmm);
+    find(name("trsv"), routines.trsv);
     find(name("potrf"), routines.potrf);
     find(name("lauum"), routines.lauum);
     find(name("syevd"), routines.syevd);

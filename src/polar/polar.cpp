@@ -79,8 +79,8 @@ void schedule_polar(Backend& backend, ConstMatrixView G, const PolarSchedule& sc
                     MatrixView U) {
   const DType type = product_type(G, precision);
   if (!is_wide(type) && backend.device() == Device::cpu) {
-    fail("polar", "This backend has no products in ", name(type), "; precision=float32 is there: ",
-         backend.description());
+    fail("polar", "This backend has no products in ", name(type),
+         "; precision=float32 is there: ", backend.description());
   }
   MatrixView X = backend.scratch(G.rows, G.cols, G.batch, type, layout_of(G));
   MatrixView Y = backend.scratch(G.rows, G.cols, G.batch, type, layout_of(G));

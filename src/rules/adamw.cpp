@@ -7,7 +7,11 @@ namespace aurora {
 const RuleKind& AdamWOptions::kind() {
   static const RuleKind kind = {
       .name = "adamw",
+      .class_name = "AdamW",
       .meaning = "moments of every element; Loshchilov and Hutter, arXiv 1711.05101",
+      .formula =
+          "m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;\n"
+          "w <- (1 - lr weight_decay) w - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)",
       .fields = {
           {"lr", at<&AdamWOptions::lr>, "learning rate, eta"},
           {"beta1", at<&AdamWOptions::beta1>, "decay of the first moment", {.high = 1}},

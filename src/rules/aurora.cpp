@@ -42,12 +42,18 @@ void require_used(const Rule& rule) {
 const RuleKind& AuroraOptions::kind() {
   static const RuleKind kind = {
       .name = "aurora",
+      .class_name = "Aurora",
       .meaning = "a semi-orthogonal direction with rows of equal length; tilde-research/aurora-release",
+      .formula = "U near B with U'U = I and, for m x n with m > n, all rows of length sqrt(n/m)",
       .fields = matrix_fields<AuroraOptions>({
           {"sides", at<&AuroraOptions::sides>, "which side gets equal norms"},
-          {"pp_iterations", at<&AuroraOptions::pp_iterations>, "leverage evaluations per direction",
+          {"pp_iterations",
+           at<&AuroraOptions::pp_iterations>,
+           "leverage evaluations per direction",
            {.low = 1, .high = 1000, .high_open = false}},
-          {"pp_beta", at<&AuroraOptions::pp_beta>, "exponent of the release's row scale update",
+          {"pp_beta",
+           at<&AuroraOptions::pp_beta>,
+           "exponent of the release's row scale update",
            {.low_open = true}},
           {"balance", at<&AuroraOptions::balance>, "how rows are evened out"},
       }),

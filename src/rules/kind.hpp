@@ -34,8 +34,10 @@ Field::Pointer at(Rule& rule) {
 }
 
 struct RuleKind {
-  std::string_view name;     // "normuon"
-  std::string_view meaning;  // one line for people, with its source
+  std::string_view name;        // "normuon"
+  std::string_view class_name;  // "NorMuon", of the class in C++ and Python
+  std::string_view meaning;     // one line for people, with its source
+  std::string_view formula;     // B is the blended gradient, U the direction
   std::vector<Field> fields;
   UpdateScale published_scale = UpdateScale::aspect_ratio;
   /// Turns blended gradients (a batch) into directions; null for AdamW. Operands are checked before.
@@ -48,19 +50,20 @@ struct RuleKind {
 
 const RuleKind& kind_of(const Rule& rule);
 
-/// The fields that every matrix rule has.
+/// The fields that every matrix rule has, and those of the polar factor where it takes one.
 template <class Options>
 std::vector<Field> matrix_fields(std::initializer_list<Field> own = {}) {
   std::vector<Field> fields = {
       {"lr", at<&Options::lr>, "learning rate, eta"},
       {"momentum", at<&Options::momentum>, "mu of the momentum M <- mu M + (1 - mu) G", {.high = 1}},
-      {"nesterov", at<&Options::nesterov>,
-       "whether the blended gradient is mu M + (1 - mu) G instead of M"},
+      {"nesterov", at<&Options::nesterov>, "whether the blended gradient is mu M + (1 - mu) G instead of M"},
       {"weight_decay", at<&Options::weight_decay>, "lambda of the decoupled decay W <- (1 - lr lambda) W"},
       {"scale", at<&Options::scale>, "factor between direction and update"},
-      {"polar", at<&Options::polar>, "how the polar factor is reached"},
-      {"precision", at<&Options::precision>, "type of a schedule's products"},
   };
+  if constexpr (requires(Options o) { o.polar; }) {
+    fields.push_back({"polar", at<&Options::polar>, "how the polar factor is reached"});
+    fields.push_back({"precision", at<&Options::precision>, "type of a schedule's products"});
+  }
   fields.insert(fields.end(), own);
   return fields;
 }

@@ -13,7 +13,9 @@ void muon_direction(Backend& backend, const Rule& rule, ConstMatrixView B, Matri
 
 const RuleKind& MuonOptions::kind() {
   static const RuleKind kind = {.name = "muon",
+                                .class_name = "Muon",
                                 .meaning = "the polar factor of the momentum; Keller Jordan",
+                                .formula = "U = polar(B), the semi-orthogonal matrix nearest to B",
                                 .fields = matrix_fields<MuonOptions>(),
                                 .direction = muon_direction};
   return kind;

@@ -26,7 +26,11 @@ void normuon_direction(Backend& backend, const Rule& rule, ConstMatrixView B, Ma
 const RuleKind& NorMuonOptions::kind() {
   static const RuleKind kind = {
       .name = "normuon",
+      .class_name = "NorMuon",
       .meaning = "the polar factor with rows evened by their moving second moments; arXiv 2510.05491",
+      .formula =
+          "O = polar(B);  v_i <- beta2 v_i + (1 - beta2) mean_j O_ij^2;  U = diag(v)^-1/2 O, rescaled to "
+          "|O|_F",
       .fields = matrix_fields<NorMuonOptions>(
           {{"beta2", at<&NorMuonOptions::beta2>, "decay of the second moment", {.high = 1}}}),
       .published_scale = UpdateScale::match_rms_adamw,

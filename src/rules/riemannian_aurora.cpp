@@ -14,7 +14,9 @@ void riemannian_direction(Backend& backend, const Rule& rule, ConstMatrixView B,
 const RuleKind& RiemannianAuroraOptions::kind() {
   static const RuleKind kind = {
       .name = "riemannian-aurora",
+      .class_name = "RiemannianAurora",
       .meaning = "ascent along the matrices that Aurora chooses from; tilde-research/aurora-release",
+      .formula = "U by ascent of <B, U> on {U'U = I, rows of length sqrt(n/m)} from polar(B)",
       .fields = matrix_fields<RiemannianAuroraOptions>(),
       .direction = riemannian_direction};
   return kind;

@@ -36,7 +36,8 @@ constexpr std::array<std::pair<std::string_view, Precision>, 4> kPrecisions = {
 constexpr std::array<std::pair<std::string_view, bool>, 2> kBooleans = {{{"true", true}, {"false", false}}};
 constexpr auto kPolars = [] {
   std::array<std::pair<std::string_view, Polar>, kPolarSchedules.size()> names;
-  for (std::size_t i = 0; i < names.size(); ++i) names[i] = {kPolarSchedules[i].name, kPolarSchedules[i].polar};
+  for (std::size_t i = 0; i < names.size(); ++i)
+    names[i] = {kPolarSchedules[i].name, kPolarSchedules[i].polar};
   return names;
 }();
 
@@ -89,8 +90,8 @@ template <class Value>
 std::string bounds_text(const Value* value, const Bounds& bounds) {
   std::ostringstream text;
   if constexpr (kIsNumber<Value>) {
-    text << (std::is_same_v<Value, int> ? "an integer" : "a finite number") << (bounds.low_open ? " > " : " >= ")
-         << bounds.low;
+    text << (std::is_same_v<Value, int> ? "an integer" : "a finite number")
+         << (bounds.low_open ? " > " : " >= ") << bounds.low;
     if (bounds.high < Bounds{}.high) text << (bounds.high_open ? " and < " : " and <= ") << bounds.high;
   } else {
     for (const auto& [entry, named] : names_of(value)) text << (text.tellp() > 0 ? ", " : "one of ") << entry;
@@ -173,11 +174,12 @@ const RuleKind& kind_of(const Rule& rule) {
 }
 
 std::string_view name(const Rule& rule) { return kind_of(rule).name; }
+std::string_view class_name(const Rule& rule) { return kind_of(rule).class_name; }
 std::string_view meaning(const Rule& rule) { return kind_of(rule).meaning; }
+std::string_view formula(const Rule& rule) { return kind_of(rule).formula; }
 bool takes_matrices(const Rule& rule) { return kind_of(rule).direction != nullptr; }
 double lr_of(const Rule& rule) { return number_field(rule, "lr"); }
 double weight_decay_of(const Rule& rule) { return number_field(rule, "weight_decay"); }
-
 
 UpdateScale applied_scale(const Rule& rule) {
   const UpdateScale scale = *std::get<UpdateScale*>(field_named(rule, "scale").in(mutable_rule(rule)));
@@ -244,8 +246,8 @@ void validate(const Rule& rule) {
     std::visit(
         [&](auto* value) {
           if (holds(*value, field.bounds)) return;
-          fail("validate", name(rule), ": ", field.name, " must be ", bounds_text(value, field.bounds), ", not ",
-               value_text(*value));
+          fail("validate", name(rule), ": ", field.name, " must be ", bounds_text(value, field.bounds),
+               ", not ", value_text(*value));
         },
         field.in(mutable_rule(rule)));
   }
@@ -305,7 +307,7 @@ std::string method_text(const Rule& rule, Device device) {
         resolved(*std::get<Precision*>(field_named(rule, "precision").in(mutable_rule(rule))), device);
     return std::string(schedule(method).name) + " in " + value_text(precision);
   }
-  return "element by element";
+  return takes_matrices(rule) ? "row norms" : "element by element";
 }
 
 void direction(Backend& backend, const Rule& rule, ConstMatrixView blended, MatrixView direction,

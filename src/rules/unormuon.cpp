@@ -24,7 +24,9 @@ void unormuon_direction(Backend& backend, const Rule& rule, ConstMatrixView B, M
 const RuleKind& UNorMuonOptions::kind() {
   static const RuleKind kind = {
       .name = "u-normuon",
+      .class_name = "UNorMuon",
       .meaning = "the polar factor with the rows of tall matrices brought to one length; Tilde Research",
+      .formula = "O = polar(B);  tall: U_i = sqrt(n/m) O_i / |O_i|, without memory;  others: U = O",
       .fields = matrix_fields<UNorMuonOptions>(),
       .published_scale = UpdateScale::none,
       .direction = unormuon_direction};

@@ -55,9 +55,12 @@ class TensorMemory final : public ScratchMemory {
 template <class F, std::size_t... I>
 std::vector<Tensor> results_of(const F& formula, const std::vector<Tensor>& arguments,
                                std::index_sequence<I...>) {
-  std::vector<Tensor> results;
-  for (const auto& result : formula(tensors::Numbers(arguments[I])...)) {
-    results.push_back(F::kSums ? result.tensor().to(at::kDouble).sum(2, true) : result.tensor());
+  const auto numbers = formula(tensors::Numbers(arguments[I])...);
+  std::vector<Tensor> results = {numbers.first.tensor()};
+  if constexpr (requires { numbers.second; }) results.push_back(numbers.second.tensor());
+  if constexpr (requires { numbers.third; }) results.push_back(numbers.third.tensor());
+  if constexpr (F::kSums) {
+    for (Tensor& result : results) result = result.to(at::kDouble).sum(2, true);
   }
   return results;
 }
@@ -218,8 +221,8 @@ class AtenBackend final : public Backend {
     if (matrices.empty()) return;
     std::vector<Tensor> list;
     for (const auto& matrix : matrices) list.push_back(tensor(matrix));
-    const double most = as == DType::f64 ? std::numeric_limits<double>::max()
-                                         : double{std::numeric_limits<float>::max()};
+    const double most =
+        as == DType::f64 ? std::numeric_limits<double>::max() : double{std::numeric_limits<float>::max()};
     std::vector<Tensor> largest;
     for (const Tensor& norm : at::_foreach_norm(list, kInfinity)) largest.push_back(norm.to(at::kDouble));
     tensor(flag).mul_(at::le(at::stack(largest), most).all());  // false for NaN

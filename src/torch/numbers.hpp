@@ -19,7 +19,9 @@ class Numbers {
   double one() const { return value_; }
   const Tensor& tensor() const { return tensor_; }
   /// A tensor of the type and device of `like`.
-  Tensor as(const Tensor& like) const { return is_one() ? at::scalar_tensor(value_, like.options()) : tensor_; }
+  Tensor as(const Tensor& like) const {
+    return is_one() ? at::scalar_tensor(value_, like.options()) : tensor_;
+  }
 
  private:
   Tensor tensor_;

@@ -37,7 +37,7 @@ ParameterState& state_at(StateMap& states, const Place& place) {
   return own;
 }
 
-constexpr const char* kArchiveFormat = "aurora-optimizer-2";
+constexpr const char* kArchiveFormat = "aurora-optimizer-1";
 
 template <class State, class Visit>
 void for_each_tensor(State& state, Visit&& visit) {
@@ -85,10 +85,10 @@ void GroupOptions::serialize(torch::serialize::OutputArchive& archive) const {
     values.push_back(hyperparameter.name + "=" + hyperparameter.value);
   }
   archive.write("hyperparameters", c10::IValue(values));
-  // Per parameter: repeats, the four lengths, then the four lists.
-  c10::List<std::int64_t> numbers;
+  // Per parameter: the four lengths, then the four lists; and how often the blocks repeat.
+  c10::List<std::int64_t> numbers, all_repeats;
   for (const auto& [batch, rows, cols, row_blocks, repeats] : dimensions) {
-    numbers.push_back(repeats);
+    all_repeats.push_back(repeats);
     for (const auto length : {batch.size(), rows.size(), cols.size(), row_blocks.size()}) {
       numbers.push_back(static_cast<std::int64_t>(length));
     }
@@ -98,6 +98,7 @@ void GroupOptions::serialize(torch::serialize::OutputArchive& archive) const {
     for (const Index block : row_blocks) numbers.push_back(block);
   }
   archive.write("dimensions", c10::IValue(numbers));
+  archive.write("repeats", c10::IValue(all_repeats));
 }
 
 void GroupOptions::serialize(torch::serialize::InputArchive& archive) {
@@ -122,7 +123,6 @@ void GroupOptions::serialize(torch::serialize::InputArchive& archive) {
       at += count;
       return std::span(all).subspan(at - count, count);
     };
-    const Index repeats = take(1).front();
     const auto lengths = take(4);
     const auto axes = [&](std::size_t which) {
       std::vector<int> list;
@@ -131,12 +131,20 @@ void GroupOptions::serialize(torch::serialize::InputArchive& archive) {
       return list;
     };
     Dimensions& read = read_dimensions.emplace_back();
-    read.repeats = repeats;
     read.batch = axes(0);
     read.rows = axes(1);
     read.cols = axes(2);
     const auto blocks = take(static_cast<std::size_t>(lengths[3]));
     read.row_blocks.assign(blocks.begin(), blocks.end());
+  }
+  c10::IValue repeats;
+  if (archive.try_read("repeats", repeats)) {  // older archives have none
+    const std::vector<std::int64_t> counts = repeats.toIntVector();
+    if (counts.size() != read_dimensions.size()) {
+      fail("optim", "Saved dimensions need one number of repeats each: ", counts.size(), " for ",
+           read_dimensions.size());
+    }
+    for (std::size_t i = 0; i < counts.size(); ++i) read_dimensions[i].repeats = counts[i];
   }
   rule = std::move(read_rule);
   dimensions = std::move(read_dimensions);
@@ -144,9 +152,7 @@ void GroupOptions::serialize(torch::serialize::InputArchive& archive) {
 
 double GroupOptions::get_lr() const { return lr_of(rule); }
 
-void GroupOptions::set_lr(double lr) {
-  set_hyperparameter_value(rule, "lr", lr);
-}
+void GroupOptions::set_lr(double lr) { set_hyperparameter_value(rule, "lr", lr); }
 
 void ParameterState::serialize(torch::serialize::OutputArchive& archive) const {
   ParameterState settled = *this;
@@ -193,8 +199,8 @@ SpectralOptimizer::SpectralOptimizer(const std::vector<OptimizerParamGroup>& gro
   for (const auto& group : groups) add_param_group(group);
 }
 
-SpectralOptimizer::SpectralOptimizer(const torch::nn::Module& module, Rule rule,
-                                     AdamWOptions adamw, std::span<const RoutePattern> patterns)
+SpectralOptimizer::SpectralOptimizer(const torch::nn::Module& module, Rule rule, AdamWOptions adamw,
+                                     std::span<const RoutePattern> patterns)
     : SpectralOptimizer({}, std::make_unique<GroupOptions>(rule)) {
   auto [parameters, routing] = routed(module, patterns);
   std::vector<Tensor> by_rule, by_adamw;

@@ -136,8 +136,9 @@ Lists lists_of(std::span<const Due> due, std::vector<Gathered>& gathered) {
 Gate core_gate(const StepGate& gate, Tensor& flag) {
   if (!gate.on_device.defined()) return {.open = gate.open};
   flag = gate.on_device.to(at::kFloat).reshape({1, 1});
-  return {.open = true,
-          .flag = {.data = flag.const_data_ptr(), .rows = 1, .cols = 1, .row_stride = 1, .dtype = DType::f32}};
+  return {
+      .open = true,
+      .flag = {.data = flag.const_data_ptr(), .rows = 1, .cols = 1, .row_stride = 1, .dtype = DType::f32}};
 }
 
 void step_adamw(Backend& backend, const AdamWOptions& options, std::span<const Due> due) {
@@ -316,8 +317,9 @@ using Looks = std::map<std::pair<std::string, DType>, std::vector<Tensor>>;
 void add_to(Looks& looks, const Tensor& tensor, DType as) {
   const bool as_it_is = tensor.is_non_overlapping_and_dense() && tensor.scalar_type() != at::kHalf;
   looks[{tensor.device().str(), as}].push_back(
-      as_it_is ? tensor
-               : tensor.to(tensor.scalar_type() == at::kHalf ? at::kFloat : tensor.scalar_type()).contiguous());
+      as_it_is
+          ? tensor
+          : tensor.to(tensor.scalar_type() == at::kHalf ? at::kFloat : tensor.scalar_type()).contiguous());
 }
 
 /// One device other than the CPU answers there; several wait for each other.

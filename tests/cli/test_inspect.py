@@ -128,7 +128,15 @@ def test_gpt2_weights_have_their_neurons_on_the_right_axis(tmp_path, conv1d):
     assert report["skipped"] == {"4 dimensions": 1}
     matrices = {matrix["name"]: matrix for matrix in report["matrices"]}
     turned = {"rows": "columns", "columns": "rows"}
+    fused = tensors["h.0.attn.c_attn.weight"]
+    for i, part in enumerate((fused.T if conv1d else fused).chunk(3)):  # query, key and value, each as [out, in]
+        matrix = matrices[f"h.0.attn.c_attn.weight[{i}]"]
+        assert (matrix["shape"], matrix["role"], matrix["neuron_axis"]) == ([32, 32], "query_key_value", "rows")
+        assert matrix["guessed"], "no config.json says that this is GPT-2"
+        assert_statistics(matrix, part.contiguous(), "rows")
     for name, (_, role, axis) in layers.items():
+        if name == "attn.c_attn":
+            continue
         matrix = matrices[f"h.0.{name}.weight"]
         stored_axis = turned[axis] if conv1d else axis
         assert (matrix["role"], matrix["neuron_axis"]) == (role, stored_axis)
@@ -144,6 +152,22 @@ def test_transformers_gpt2_is_read_as_conv1d(tmp_path):
     up = matrices["transformer.h.0.mlp.c_fc.weight"]
     assert (up["shape"], up["role"], up["neuron_axis"]) == ([16, 64], "up", "columns")
     assert all(not matrix["guessed"] for matrix in matrices.values())
+
+
+def test_stacked_experts_and_fused_weights_are_measured_matrix_by_matrix(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    size = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+    config = transformers.GptOssConfig(vocab_size=50, num_hidden_layers=1, num_local_experts=2, **size)
+    weights = torch.stack([uneven(16, 48, seed=seed) for seed in (3, 4)])
+    save_file({"model.layers.0.mlp.experts.gate_up_proj": weights}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(config.to_json_string())
+    matrices = by_name(tmp_path)
+    assert len(matrices) == 4
+    for expert in range(2):
+        for part in range(2):  # gate and up, interleaved, stored [in, out]
+            matrix = matrices[f"model.layers.0.mlp.experts.gate_up_proj[{2 * expert + part}]"]
+            assert (matrix["shape"], matrix["role"], matrix["guessed"]) == ([24, 16], "gate_up", False)
+            assert_statistics(matrix, weights[expert][:, part::2].T.contiguous(), "rows")
 
 
 def test_shards_are_one_model(tmp_path):

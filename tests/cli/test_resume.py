@@ -65,7 +65,7 @@ def test_a_checkpoint_folder_is_whole_at_every_moment(text, tmp_path):
         assert evaluated.returncode == 0, evaluated.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_says_how_to_go_on_and_the_rest_is_the_same(text, tmp_path, number):
     whole = uninterrupted(text, tmp_path, "--keep", 1)
     out = tmp_path / "stopped"
@@ -84,7 +84,8 @@ def test_a_signal_saves_says_how_to_go_on_and_the_rest_is_the_same(text, tmp_pat
     assert_same_run(whole, out)
 
 
-def test_a_second_interrupt_kills(text, tmp_path):
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interrupt_kills(text, tmp_path, second):
     out = tmp_path / "run"
     process = start("train", "--data", text, "--out", out, "--width", 256, "--layers", 4, "--heads", 4, "--context", 256,
                     "--batch", 64, "--threads", 1, "--steps", 100)
@@ -94,9 +95,9 @@ def test_a_second_interrupt_kills(text, tmp_path):
     time.sleep(0.5)  # into the first step, which takes many seconds
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(second)
     process.communicate(timeout=10)
-    assert process.returncode == -signal.SIGINT
+    assert process.returncode == -second
 
 
 def test_a_finished_run_says_so(run):

@@ -4,9 +4,10 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 
-from conftest import SMALL, aurora, command
+from conftest import SMALL, aurora, command, last_checkpoint, log_of, start, wait_for_steps
 
 OPTIMIZERS = ("adamw", "muon", "normuon", "u-normuon", "aurora", "riemannian-aurora")
 
@@ -81,3 +82,51 @@ def test_without_a_terminal_there_are_lines_and_no_control_characters(text, tmp_
     for word in ("30/30", "loss", "val", "tokens/s", "left", "optimizer", "dead", "starved"):
         assert word in line
     assert "\x1b" not in result.stderr + result.stdout and "\r" not in result.stderr
+
+
+TRAIN = [*SMALL, "--eval-every", 10, "--diagnose-every", 10, "--save-every", 1000]
+
+
+def test_progress_that_cannot_be_shown_does_not_end_the_run(text, tmp_path):
+    with open("/dev/full", "w") as full:
+        arguments = ["train", "--data", text, "--out", tmp_path / "full", *TRAIN, "--steps", 20]
+        assert subprocess.run(command(*arguments), stdout=subprocess.PIPE, stderr=full).returncode == 0
+    process = start("train", "--data", text, "--out", tmp_path / "pipe", *TRAIN, "--steps", 20)
+    process.stderr.close()
+    assert process.wait(timeout=120) == 0
+    for name in ("full", "pipe"):
+        assert log_of(tmp_path / name)[-1]["kind"] == "summary"
+
+
+def test_a_terminal_that_goes_away_does_not_end_the_run(text, tmp_path):
+    leader, follower = pty.openpty()
+    out = tmp_path / "run"
+    process = subprocess.Popen(command("train", "--data", text, "--out", out, *TRAIN, "--steps", 300),
+                               stdout=subprocess.DEVNULL, stderr=follower)
+    os.close(follower)
+    wait_for_steps(out, 3, process)
+    os.close(leader)
+    assert process.wait(timeout=120) == 0
+    assert last_checkpoint(out).name == "checkpoint-000300"
+
+
+def test_nothing_meant_for_people_lands_in_a_file_where_descriptors_are_closed(text, tmp_path):
+    def close():
+        for descriptor in (0, 1, 2):
+            os.close(descriptor)
+
+    out = tmp_path / "run"
+    subprocess.run(command("train", "--data", text, "--out", out, *TRAIN, "--steps", 20), preexec_fn=close, timeout=120)
+    assert log_of(out)[-1]["kind"] == "summary"
+    for file in out.rglob("*"):
+        assert not file.is_file() or b"tokens/s" not in file.read_bytes(), file
+
+
+def test_a_hangup_that_was_ignored_stays_so(text, tmp_path):
+    out = tmp_path / "run"
+    process = start("train", "--data", text, "--out", out, *TRAIN, "--steps", 60,
+                    preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    wait_for_steps(out, 3, process)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=120)
+    assert process.returncode == 0

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes golden.txt and golden.f64: trajectories of the six update rules and diagnostics in float64.
+"""Writes golden.txt and golden.f64: trajectories of all update rules and diagnostics in float64.
 
 Independent of the C++ code: NumPy and SciPy only, every rule from its formula. Usage: python make_golden.py [folder]
 
@@ -93,6 +93,12 @@ def u_normuon(x, state, o):
     return u, state
 
 
+def row_normalized(x, state, o):
+    m, n = x.shape
+    return x * (np.sqrt(min(m, n) / m) / np.linalg.norm(x, axis=1, keepdims=True)), state
+
+
+WITHOUT_POLAR = {"row-normalized"}
 ALONE = 1 - 1e-6
 
 
@@ -247,6 +253,7 @@ RULES = {
     "u-normuon": u_normuon,
     "aurora": aurora,
     "riemannian-aurora": riemannian_aurora,
+    "row-normalized": row_normalized,
 }
 PUBLISHED = {"normuon": "match_rms_adamw", "u-normuon": "none"}
 MATRIX_DEFAULTS = {
@@ -318,7 +325,7 @@ def variants():
         yield f"{rule}:lr=0.3+momentum=0.5+weight_decay=0.7"
         for scale in ("rms_to_rms", "match_rms_adamw", "none", "published"):
             yield f"{rule}:lr=0.1+scale={scale}"
-        for schedule in SCHEDULES:
+        for schedule in () if rule in WITHOUT_POLAR else SCHEDULES:
             yield f"{rule}:lr=0.1+polar={schedule}"
     yield "normuon:lr=0.1+beta2=0.5"
     for sides in ("rows", "longer"):

@@ -6,8 +6,8 @@ string(REPLACE "," ";" components "${components}")
 execute_process(COMMAND ${CMAKE_COMMAND} --install ${build} --config ${config} --prefix ${prefix}
   OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
 
-# The shared libraries show namespace aurora, and one of them the C interface, and nothing else: no BLAS, no part of the C++ library, nothing for this project
-# alone.
+# The shared libraries show namespace aurora, the core's also the C interface, and nothing else: no BLAS, no part of the C++
+# library, nothing for this project alone.
 find_program(nm nm REQUIRED)
 file(GLOB shared_libraries ${prefix}/lib/libaurora*.so)
 foreach(shared_library ${shared_libraries})
@@ -74,30 +74,41 @@ execute_process(COMMAND ${CMAKE_COMMAND} --build ${place}/outside-build COMMAND_
 foreach(component ${components})
   execute_process(COMMAND ${place}/outside-build/uses_${component} COMMAND_ERROR_IS_FATAL ANY)
 endforeach()
+if(EXISTS ${moved}/bin/aurora)
+  execute_process(COMMAND ${moved}/bin/aurora --version COMMAND_ERROR_IS_FATAL ANY)
+endif()
 
-# The C interface without a C++ compiler, by find_package and by pkg-config. Not under a sanitizer, whose runtime only the
-# compiler of the library links, and not with a static library, which needs the C++ runtime.
+# The C interface without a C++ compiler. Not under a sanitizer, whose runtime only the compiler of the library links, and not
+# with a static library, which needs the C++ runtime.
+set(in_c FALSE)
 if(c_compiler AND shared_libraries AND NOT flags MATCHES "sanitize")
-  set(outside_c ${CMAKE_CURRENT_LIST_DIR}/outside_c)
+  set(in_c TRUE)
   file(REMOVE_RECURSE ${place}/outside-c-build)
   execute_process(
-    COMMAND ${CMAKE_COMMAND} -G ${generator} -S ${outside_c} -B ${place}/outside-c-build
+    COMMAND ${CMAKE_COMMAND} -G ${generator} -S ${CMAKE_CURRENT_LIST_DIR}/outside_c -B ${place}/outside-c-build
       -D CMAKE_BUILD_TYPE=${config} -D CMAKE_C_COMPILER=${c_compiler} -D CMAKE_PREFIX_PATH=${moved} -D source=${c_source}
     OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
   execute_process(COMMAND ${CMAKE_COMMAND} --build ${place}/outside-c-build COMMAND_ERROR_IS_FATAL ANY)
   execute_process(COMMAND ${place}/outside-c-build/uses_c COMMAND_ERROR_IS_FATAL ANY)
-
-  find_program(pkg_config pkg-config)
-  if(pkg_config)
-    execute_process(COMMAND ${CMAKE_COMMAND} -E env PKG_CONFIG_PATH=${moved}/lib/pkgconfig
-        ${pkg_config} --cflags --libs aurora
-      OUTPUT_VARIABLE words OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
-    separate_arguments(words UNIX_COMMAND "${words}")
-    execute_process(COMMAND ${c_compiler} -std=c11 ${c_source} ${words} -lm -Wl,-rpath,${moved}/lib -o ${place}/uses_c
-      COMMAND_ERROR_IS_FATAL ANY)
-    execute_process(COMMAND ${place}/uses_c COMMAND_ERROR_IS_FATAL ANY)
-  endif()
 endif()
-if(EXISTS ${moved}/bin/aurora)
-  execute_process(COMMAND ${moved}/bin/aurora --version COMMAND_ERROR_IS_FATAL ANY)
+
+# Without CMake: pkg-config, where it is there.
+find_program(pkg_config pkg-config)
+if(pkg_config)
+  set(ENV{PKG_CONFIG_PATH} ${moved}/lib/pkgconfig)
+  execute_process(COMMAND ${pkg_config} --cflags --libs aurora
+    OUTPUT_VARIABLE arguments OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  separate_arguments(arguments)
+  separate_arguments(flags)
+  execute_process(
+    COMMAND ${compiler} ${flags} -std=c++20 ${CMAKE_CURRENT_LIST_DIR}/outside/uses_core.cpp ${arguments}
+            -Wl,-rpath,${moved}/lib -o ${place}/by_pkg_config
+    COMMAND_ERROR_IS_FATAL ANY)
+  execute_process(COMMAND ${place}/by_pkg_config COMMAND_ERROR_IS_FATAL ANY)
+  if(in_c)
+    execute_process(
+      COMMAND ${c_compiler} -std=c11 ${c_source} ${arguments} -lm -Wl,-rpath,${moved}/lib -o ${place}/c_by_pkg_config
+      COMMAND_ERROR_IS_FATAL ANY)
+    execute_process(COMMAND ${place}/c_by_pkg_config COMMAND_ERROR_IS_FATAL ANY)
+  endif()
 endif()

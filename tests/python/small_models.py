@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from aurora_optim import AdamW, Aurora, Muon, NorMuon, RiemannianAurora, UNorMuon
+from aurora_optim import rules
 
-CLASSES = [AdamW, Muon, NorMuon, UNorMuon, Aurora, RiemannianAurora]
+CLASSES = list(rules.CLASSES)
 MATRIX_CLASSES = CLASSES[1:]
 
 

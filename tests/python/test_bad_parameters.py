@@ -141,8 +141,8 @@ def test_mistyped_keys_of_groups_are_refused_and_notes_are_kept():
 
 
 def test_numbers_as_text_are_refused():
-    refusal(lambda: Aurora([matrix()], lr="0.1"), "lr must be a number", "'0.1'", kind=ValueError)
-    refusal(lambda: Aurora([matrix()], pp_iterations="2"), "pp_iterations must be a number", kind=ValueError)
+    refusal(lambda: Aurora([matrix()], lr="0.1"), "lr must be a finite number", "'0.1'", kind=ValueError)
+    refusal(lambda: Aurora([matrix()], pp_iterations="2"), "pp_iterations must be an integer", kind=ValueError)
 
 
 def test_options_of_a_whole_model_are_refused_for_tensors():

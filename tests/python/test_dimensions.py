@@ -36,6 +36,45 @@ def test_uneven_blocks_with_heads_are_the_heads_held_apart():
     assert_same_bits(stepped(Aurora, [query], heads=3), [torch.cat(stepped(Aurora, heads[:3]))])
 
 
+HEADS, SIZES = 3, (4, 2, 6)
+
+
+def apart_by_head(w):
+    """Query, key and value of all heads, where the rows are [heads, sizes]."""
+    return [part.flatten(0, 1) for part in w.view(HEADS, sum(SIZES), -1).split(SIZES, dim=1)]
+
+
+@pytest.mark.parametrize("cls", MATRIX_CLASSES)
+def test_blocks_that_repeat_are_gathered_and_put_back(cls):
+    whole = nn.Parameter(torch.randn(HEADS * sum(SIZES), 5))
+    parts = [nn.Parameter(part.clone()) for part in apart_by_head(whole.detach())]
+    fused, apart = cls([whole], blocks=list(SIZES), repeats=HEADS), cls(parts)
+    for step in range(3):
+        gradient = torch.randn(whole.shape, generator=torch.Generator().manual_seed(step))
+        whole.grad = gradient.clone()
+        for p, g in zip(parts, apart_by_head(gradient)):
+            p.grad = g.clone()
+        fused.step()
+        apart.step()
+        assert torch.equal(whole.grad, gradient)
+    assert_same_bits(apart_by_head(whole.detach()), [p.detach() for p in parts])
+    momentum = fused.state[whole]["momentum_buffer"]
+    assert_same_bits(apart_by_head(momentum), [apart.state[p]["momentum_buffer"] for p in parts])
+
+
+def test_interleaved_rows_are_every_second_row():
+    gate, up = torch.randn(6, 4), torch.randn(6, 4)
+    mixed = nn.Parameter(torch.stack([gate, up], dim=1).flatten(0, 1))
+    both = [nn.Parameter(gate.clone()), nn.Parameter(up.clone())]
+    for parameters, options in (([mixed], {"blocks": 2, "repeats": 6}), (both, {})):
+        optimizer = Muon(parameters, **options)
+        gradient = torch.randn(12, 4, generator=torch.Generator().manual_seed(1))
+        for p, g in zip(parameters, [gradient] if options else [gradient[::2], gradient[1::2]]):
+            p.grad = g.clone()
+        optimizer.step()
+    assert_same_bits([mixed.detach()[::2], mixed.detach()[1::2]], [p.detach() for p in both])
+
+
 def test_experts_are_the_matrices_held_apart():
     tensors = [torch.randn(12, 6) for _ in range(3)]
     experts = {"batch": [0], "rows": [1], "cols": [2]}
@@ -86,6 +125,8 @@ def test_a_model_says_by_pattern_what_is_fused():
         ({"blocks": "three"}, ["blocks", "'three'"]),
         ({"blocks": 0}, ["blocks", "0"]),
         ({"heads": 3}, ["heads", "3", "[16, 8]"]),
+        ({"blocks": 2, "repeats": 3}, ["repeats", "3", "[16, 8]"]),
+        ({"blocks": 2, "repeats": 2, "heads": 2}, ["heads", "repeat", "[16, 8]"]),
         ({"blocks": 2, "heads": [2, 2, 2]}, ["heads", "3 blocks", "[16, 8]"]),
         ({"heads": True}, ["heads", "True"]),
         ({"dimensions": {"rows": [0], "cols": [2]}}, ["[16, 8]"]),

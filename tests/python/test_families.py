@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from aurora_optim import Aurora
+import families_table
 from families import FAMILIES
 
 LR = 1e-3
@@ -54,3 +55,7 @@ def test_each_matrix_of_a_family_is_stepped_as_one_matrix(family):
                 wrong.append(f"row norms {norms.min():.2f} to {norms.max():.2f} of {list(matrix.shape)} in {said}")
                 break
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_table_in_the_documents_is_what_happens(root):
+    assert (root / "docs/families.md").read_text() == families_table.table()

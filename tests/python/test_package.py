@@ -67,6 +67,19 @@ def metadata(folder):
     return [d for d in distributions(path=[str(folder)]) if d.metadata["Name"] == "aurora-optim"]
 
 
+def test_the_wheel_depends_on_the_torch_that_is_installed_and_says_what_to_type_without(root, tmp_path):
+    ask = "import torch_dependency as t; print(t.dynamic_metadata('dependencies'))"
+    result = python("-c", ask, path=root / "python")
+    assert result.stdout.strip() == f"['torch=={torch.__version__.partition('+')[0]}']", result.stderr
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    environment = {"PYTHONPATH": str(root / "python"), "PATH": os.environ["PATH"]}
+    without = subprocess.run(
+        [tmp_path / "venv/bin/python", "-c", ask], env=environment, capture_output=True, text=True
+    )
+    assert without.returncode == 1
+    assert without.stderr.splitlines()[-1].strip() == "pip install torch && pip install ."
+
+
 def test_another_torch_than_that_of_the_build_is_refused_at_import(packages, tmp_path):
     package = tmp_path / "aurora_optim"
     shutil.copytree(packages / "aurora_optim", package)

@@ -293,6 +293,57 @@ def test_states_of_rows_that_were_not_saved_begin_anew_aloud(cls, options, key):
     assert optimizer.state[weight][key].any()
 
 
+# Frameworks
+
+
+def test_a_run_of_the_trainer_resumes_bit_for_bit(tmp_path):
+    pytest.importorskip("accelerate", reason="transformers.Trainer needs accelerate: requirements-test.txt")
+    from transformers import Trainer, TrainingArguments, set_seed
+
+    from test_recipes import llama
+
+    rows = [{"input_ids": row, "labels": row} for row in ((torch.arange(16) + i) % 64 for i in range(32))]
+
+    def trained(steps, **resume):
+        set_seed(0)
+        model = llama()
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path), max_steps=steps, save_steps=2, report_to="none", use_cpu=True, disable_tqdm=True,
+            per_device_train_batch_size=4, lr_scheduler_type="constant", logging_steps=100,
+        )  # fmt: skip
+        factory = (Aurora.factory, {"lr": 0.02, "momentum": 0.9})
+        trainer = Trainer(model, arguments, train_dataset=rows, optimizer_cls_and_kwargs=factory)
+        trainer.train(**resume)
+        assert trainer.optimizer.optimizer.param_groups[0]["momentum"] == 0.9
+        return weights(model)
+
+    whole = trained(4)
+    assert_same_bits(whole, trained(4, resume_from_checkpoint=str(tmp_path / "checkpoint-2")))
+
+
+def test_lightning_clips_in_mixed_precision():
+    plugins = pytest.importorskip("lightning.pytorch.plugins", reason="requirements-test.txt")
+    model = decoder()
+    optimizer = Aurora(model)
+    set_gradients(model.parameters(), 0)
+    precision = plugins.MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu"))
+    precision.clip_gradients(optimizer, clip_val=1.0)
+    assert torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]) <= 1.0 + 1e-5
+
+
+def test_lightnings_finetuning_adds_what_the_optimizer_was_not_given():
+    callbacks = pytest.importorskip("lightning.pytorch.callbacks", reason="requirements-test.txt")
+    model = decoder()
+    optimizer = Aurora(model, exclude=["up.*"])
+    callbacks.BaseFinetuning.unfreeze_and_add_param_group([model.up], optimizer, lr=0.004, train_bn=True)
+    rules = {id(p): g for g in optimizer.param_groups for p in g["params"]}
+    assert rules[id(model.up.weight)]["rule"] == "aurora" and rules[id(model.up.bias)]["rule"] == "adamw"
+    assert rules[id(model.up.weight)]["lr"] == 0.004
+    before = weights(model)
+    step(model, optimizer)
+    assert all(not torch.equal(a, b) for a, b in zip(before, weights(model)))
+
+
 # Help
 
 

@@ -22,7 +22,7 @@ struct WrittenRun {
   int steps_taken = 10;  // less: it still runs
   int diverged_at = 0;
   bool neurons = true;
-  std::string weights_hash = "w", order_hash = "o";
+  std::string weights_hash = "w", order_hash = "o", text_hash = "abc";
 };
 
 /// The configuration of such a run, with 10 steps.
@@ -71,7 +71,12 @@ inline void write_run(const std::filesystem::path& folder, const WrittenRun& run
          {"threads", 1},
          {"parameters", 1000},
          {"tokens_per_step", 2048},
-         {"data", {{"files", 1}, {"bytes", 5000}, {"sha256", "abc"}}},
+         {"data",
+          {{"files", 1},
+           {"bytes", 5000},
+           {"training_bytes", 4000},
+           {"validation_bytes", 1000},
+           {"sha256", run.text_hash}}},
          {"initial_weights_sha256", run.weights_hash},
          {"data_order_sha256", run.order_hash},
          {"config", nlohmann::ordered_json::object()}});

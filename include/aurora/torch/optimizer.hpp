@@ -128,5 +128,6 @@ using NorMuon = RuleOptimizer<NorMuonOptions>;
 using UNorMuon = RuleOptimizer<UNorMuonOptions>;
 using Aurora = RuleOptimizer<AuroraOptions>;
 using RiemannianAurora = RuleOptimizer<RiemannianAuroraOptions>;
+using RowNormalized = RuleOptimizer<RowNormalizedOptions>;
 
 }  // namespace aurora::optim
