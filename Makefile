@@ -18,7 +18,7 @@ bench: build
 	bench/run
 format:
 	scripts/setup --dev
-	git ls-files -co --exclude-standard '*.cpp' '*.hpp' | xargs clang-format-14 -i
+	git ls-files -co --exclude-standard '*.cpp' '*.hpp' '*.c' '*.h' | xargs clang-format-14 -i
 # Seconds for each target.
 SECONDS = 60
 fuzz:

@@ -16,7 +16,7 @@ rewritten from the published rules with fused operations and no copies:
                                     [--sequence FOLDER...] [--parts aurora,muon,optimum,carried,adamw] [--out FILE.md]
 
 PyTorch's MKL takes narrow kernels on CPUs that Intel did not make, where ours takes OpenBLAS (docs/decisions/0002): the first line
-gives the rate of one product in both.
+gives the rate of one product in PyTorch and the kernels of ours. Our steps come through the C interface of libaurora.so.
 """
 import argparse
 import ctypes
@@ -185,46 +185,59 @@ class Shipped(Group):
         self.optimizer.step()
 
 
+class Matrix(ctypes.Structure):
+    """aurora_matrix of include/aurora/aurora.h, on the memory of a float32 tensor of one or two axes."""
+    _fields_ = [("data", ctypes.c_void_p), *((name, ctypes.c_int64) for name in ("rows", "cols", "row_stride", "col_stride")),
+                ("dtype", ctypes.c_int)]
+
+    def __init__(self, x, rows, cols):
+        assert x.dtype is torch.float32 and x.is_contiguous() and x.numel() == rows * cols
+        super().__init__(x.data_ptr(), rows, cols, cols, 1, 0)
+
+
+def matrices_of(tensors):
+    """Packed by rows; a vector is 1 x n."""
+    return (Matrix * len(tensors))(*(Matrix(x, *(x.shape if x.ndim == 2 else (1, x.numel()))) for x in tensors))
+
+
 class Library:
-    """bench/step_symbols.cpp."""
+    """The C interface, from libaurora.so."""
 
     def __init__(self, build, threads):
-        file = pathlib.Path(build) / "bench" / "libbench_steps.so"
+        file = pathlib.Path(build) / "libaurora.so"
         if not file.exists():
-            sys.exit(f"bench/peers.py: {file} is missing: build the target bench_steps")
+            sys.exit(f"bench/peers.py: {file} is missing: make build")
         self.c = ctypes.CDLL(str(file))
-        self.c.bench_backend.restype = ctypes.c_void_p
-        for name in ("step", "direction", "adamw", "multiply"):
-            getattr(self.c, "bench_" + name).restype = ctypes.c_char_p
-        self.backend = ctypes.c_void_p(self.c.bench_backend(threads))
+        self.c.aurora_last_error.restype = self.c.aurora_backend_description.restype = ctypes.c_char_p
+        self.c.aurora_rule_row_state_size.restype = ctypes.c_int64
+        self.backend = ctypes.c_void_p()
+        self.call("backend_create_cpu", threads, ctypes.byref(self.backend))
+        self.description = self.c.aurora_backend_description(self.backend).decode()
 
     def call(self, name, *arguments):
-        message = getattr(self.c, "bench_" + name)(self.backend, *arguments)
-        if message:
-            sys.exit("bench/peers.py: " + message.decode())
+        if getattr(self.c, "aurora_" + name)(*arguments) != 0:
+            sys.exit("bench/peers.py: " + self.c.aurora_last_error().decode())
+
+    def rule(self, variant):
+        rule = ctypes.c_void_p()
+        self.call("rule_create", variant.encode(), ctypes.byref(rule))
+        return rule
 
     def direction(self, variant, g):
         u = torch.empty_like(g)
-        self.call("direction", variant.encode(), *map(ctypes.c_int64, g.shape), pointer(g), pointer(u))
+        self.call("direction", self.backend, self.rule(variant), ctypes.c_size_t(1), matrices_of([g]), matrices_of([u]))
         return u
-
-
-def pointer(x):
-    return ctypes.c_void_p(x.data_ptr())
-
-
-def pointers(tensors):
-    return (ctypes.c_void_p * len(tensors))(*(x.data_ptr() for x in tensors))
 
 
 class Ours(Group):
     def __init__(self, library, matrices, variant):
         super().__init__(matrices)
-        self.library, self.variant = library, f"{variant}{'+' if ':' in variant else ':'}lr={LR}+weight_decay={DECAY}".encode()
-        self.states = [torch.zeros(max(x.shape)) for x in matrices]  # of variants that have one
-        shape = map(ctypes.c_int64, matrices[0].shape)
-        self.arguments = (self.variant, len(matrices), *shape, pointers(self.gradients), pointers(self.momenta),
-                          pointers(self.states), pointers(self.weights))
+        self.library = library
+        rule = library.rule(f"{variant}{'+' if ':' in variant else ':'}lr={LR}+weight_decay={DECAY}")
+        sizes = [library.c.aurora_rule_row_state_size(rule, *map(ctypes.c_int64, x.shape)) for x in matrices]
+        self.states = [torch.zeros(size, 1) for size in sizes if size > 0]
+        self.arguments = (library.backend, rule, ctypes.c_size_t(len(matrices)), matrices_of(self.gradients),
+                          matrices_of(self.momenta), matrices_of(self.states) if self.states else None, matrices_of(self.weights))
 
     def step(self):
         self.library.call("step", *self.arguments)
@@ -402,26 +415,24 @@ def carried(args, library, rows):
 
 
 class OurAdamW(Group):
-    def __init__(self, library, vectors, look):
+    def __init__(self, library, vectors):
         super().__init__(vectors)
-        self.library, self.look, self.seconds, self.count = library, look, [torch.zeros_like(x) for x in vectors], 0
+        self.library, self.seconds, self.count = library, [torch.zeros_like(x) for x in vectors], 0
+        self.rule = library.rule(f"adamw:lr={LR}+weight_decay={DECAY}")
+        self.arguments = (ctypes.c_size_t(len(vectors)), *map(matrices_of, (self.gradients, self.momenta, self.seconds, self.weights)))
 
     def step(self):
         self.count += 1
-        for g, m, v, w in zip(self.gradients, self.momenta, self.seconds, self.weights):
-            self.library.call("adamw", f"adamw:lr={LR}+weight_decay={DECAY}".encode(), self.look, ctypes.c_int64(self.count),
-                              ctypes.c_int64(g.numel()), pointer(g), pointer(m), pointer(v), pointer(w))
+        self.library.call("adamw_step", self.library.backend, self.rule, ctypes.c_int64(self.count), *self.arguments)
 
 
 def adamw(args, library, rows):
     vector = torch.randn(10_000_000, generator=torch.Generator().manual_seed(0))
-    ours, blind = OurAdamW(library, [vector], True), OurAdamW(library, [vector], False)
+    ours = OurAdamW(library, [vector])
     theirs = Shipped([vector], lambda w: torch.optim.AdamW(w, lr=LR, betas=(0.9, 0.95), eps=1e-8, weight_decay=DECAY, fused=True))
-    contenders = {"torch AdamW": theirs, "adamw": ours, "adamw, no look at the gradient": blind}
-    times = interleaved(contenders, 20 * args.rounds)
+    times = interleaved({"torch AdamW": theirs, "adamw": ours}, 20 * args.rounds)
     check("AdamW against torch's", ((ours.weights[0] - theirs.weights[0]).abs().max() / theirs.weights[0].abs().max()).item(), 1e-5)
     report(rows, part="adamw", threads=args.threads, shape="10M", input="gauss", ratio=ratio(times, "torch AdamW", "adamw"),
-           ratio_without_look=ratio(times, "torch AdamW", "adamw, no look at the gradient"),
            **{k + ", ms": statistics.median(t) for k, t in times.items()})
 
 
@@ -451,13 +462,11 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     library = Library(args.build, args.threads)
-    a, b = torch.randn(2048, 768), torch.randn(768, 768)
-    c, d = torch.empty(2048, 768), torch.empty(2048, 768)
-    rates = interleaved({"torch": Rate(lambda: torch.mm(a, b, out=c)), "ours": Rate(lambda: library.call(
-        "multiply", *map(ctypes.c_int64, (2048, 768, 768)), pointer(a), pointer(b), pointer(d)))}, 9)
+    a, b, c = torch.randn(2048, 768), torch.randn(768, 768), torch.empty(2048, 768)
+    rate = interleaved({"torch": Rate(lambda: torch.mm(a, b, out=c))}, 9)["torch"]
     rows = open(args.json or os.devnull, "a")
     report(rows, part="machine", threads=args.threads, torch=torch.__version__, python=platform.python_version(),
-           **{f"gemm {k}, GFLOP/s": 2 * 2048 * 768 * 768 / 1e6 / statistics.median(t) for k, t in rates.items()})
+           ours=library.description, **{"gemm torch, GFLOP/s": 2 * 2048 * 768 * 768 / 1e6 / statistics.median(rate)})
     if "aurora" in args.parts or "muon" in args.parts:
         matrices(args, library, rows)
     for name, part in dict(optimum=optimum, carried=carried, adamw=adamw, group=threads).items():

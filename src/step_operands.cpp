@@ -67,7 +67,16 @@ void append(std::vector<Extent>& extents, std::string_view what, const std::vect
   for (std::size_t i = 0; i < views.size(); ++i) extents.push_back({views[i], kWritten, what, i});
 }
 
-/// Throws where memory that is written overlaps other memory of the call.
+/// What is stepped together: equal keys. Of sizes that nobody has checked yet.
+auto key_of(const StepTensors& tensors, std::size_t i) {
+  const Index m = tensors.weights[i].rows, n = tensors.weights[i].cols;
+  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(std::min(m, n));
+  const DType state = tensors.momentum_buffers[i].dtype;
+  return std::tuple(state, -work, m, tensors.row_states.empty() ? state : tensors.row_states[i].dtype);
+}
+
+}  // namespace
+
 void require_apart(std::string_view where, std::vector<Extent>& extents) {
   std::ranges::sort(extents, {}, begin_of);
   for (std::size_t i = 0; i < extents.size(); ++i) {
@@ -79,16 +88,6 @@ void require_apart(std::string_view where, std::vector<Extent>& extents) {
     }
   }
 }
-
-/// What is stepped together: equal keys.
-auto key_of(const StepTensors& tensors, std::size_t i) {
-  const Index m = tensors.weights[i].rows, n = tensors.weights[i].cols;
-  const DType state = tensors.momentum_buffers[i].dtype;
-  return std::tuple(state, -(m * n * std::min(m, n)), m,
-                    tensors.row_states.empty() ? state : tensors.row_states[i].dtype);
-}
-
-}  // namespace
 
 void StepOperands::assign(const Rule& rule, const StepTensors& tensors) {
   for (auto* list : {&momentum_buffers_, &weights_, &row_states_, &directions_}) list->clear();

@@ -14,6 +14,10 @@ struct Extent {
   std::size_t index;
 };
 
+/// Throws std::invalid_argument where memory that is written overlaps other memory of the call. Sorts the
+/// extents.
+void require_apart(std::string_view where, std::vector<Extent>& extents);
+
 /// The tensors of a step, checked, missing strides filled in, in the order in which they are stepped: by type
 /// of state, then those that cost most first, so that weights of one shape and type stand together. Kept from
 /// step to step for its memory alone.

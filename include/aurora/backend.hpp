@@ -220,7 +220,7 @@ struct CpuOptions {
   /// automatic: oneMKL on CPUs made by Intel, OpenBLAS on all others, or the one that was built in.
   enum class Blas { automatic, openblas, mkl };
 
-  int threads = 1;  // >= 1
+  int threads = 1;  // from 1 to 4096
   Blas blas = Blas::automatic;
 };
 

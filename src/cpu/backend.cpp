@@ -154,7 +154,8 @@ T* elements(const MatrixView& view, Index b) {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(int threads, const blas::Library& blas) : blas_(blas), threads_(threads) {
-    if (threads < 1) fail("make_cpu_backend", "At least one thread is needed: ", threads);
+    if (threads < 1 || threads > 4096)
+      fail("make_cpu_backend", "From 1 to 4096 threads can be had: ", threads);
     for (int i = 0; threads > 1 && i < threads; ++i)
       workers_.push_back(std::make_unique<CpuBackend>(1, blas));
     for (const auto& worker : workers_) memory_.count_too(worker->memory_);

@@ -6,13 +6,16 @@ string(REPLACE "," ";" components "${components}")
 execute_process(COMMAND ${CMAKE_COMMAND} --install ${build} --config ${config} --prefix ${prefix}
   OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
 
-# The shared libraries show namespace aurora and nothing else: no BLAS, no part of the C++ library, nothing for this project
-# alone.
+# The shared libraries show namespace aurora, the core's also the C interface, and nothing else: no BLAS, no part of the C++
+# library, nothing for this project alone.
 find_program(nm nm REQUIRED)
 file(GLOB shared_libraries ${prefix}/lib/libaurora*.so)
 foreach(shared_library ${shared_libraries})
   execute_process(COMMAND ${nm} -DC --defined-only ${shared_library} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
   string(REGEX MATCHALL "[^\n]+" symbols "${symbols}")
+  if(shared_library MATCHES "libaurora[.]so$")
+    list(FILTER symbols EXCLUDE REGEX "^[0-9a-f]+ T aurora_[a-z_]+$")
+  endif()
   list(FILTER symbols EXCLUDE REGEX
     "^[0-9a-f]+ . ((typeinfo|typeinfo name|vtable|VTT|guard variable) for )?aurora::[^\n]*$")
   execute_process(COMMAND ${nm} -DC --defined-only ${shared_library} OUTPUT_VARIABLE text)
@@ -75,6 +78,20 @@ if(EXISTS ${moved}/bin/aurora)
   execute_process(COMMAND ${moved}/bin/aurora --version COMMAND_ERROR_IS_FATAL ANY)
 endif()
 
+# The C interface without a C++ compiler. Not under a sanitizer, whose runtime only the compiler of the library links, and not
+# with a static library, which needs the C++ runtime.
+set(in_c FALSE)
+if(c_compiler AND shared_libraries AND NOT flags MATCHES "sanitize")
+  set(in_c TRUE)
+  file(REMOVE_RECURSE ${place}/outside-c-build)
+  execute_process(
+    COMMAND ${CMAKE_COMMAND} -G ${generator} -S ${CMAKE_CURRENT_LIST_DIR}/outside_c -B ${place}/outside-c-build
+      -D CMAKE_BUILD_TYPE=${config} -D CMAKE_C_COMPILER=${c_compiler} -D CMAKE_PREFIX_PATH=${moved} -D source=${c_source}
+    OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+  execute_process(COMMAND ${CMAKE_COMMAND} --build ${place}/outside-c-build COMMAND_ERROR_IS_FATAL ANY)
+  execute_process(COMMAND ${place}/outside-c-build/uses_c COMMAND_ERROR_IS_FATAL ANY)
+endif()
+
 # Without CMake: pkg-config, where it is there.
 find_program(pkg_config pkg-config)
 if(pkg_config)
@@ -88,4 +105,10 @@ if(pkg_config)
             -Wl,-rpath,${moved}/lib -o ${place}/by_pkg_config
     COMMAND_ERROR_IS_FATAL ANY)
   execute_process(COMMAND ${place}/by_pkg_config COMMAND_ERROR_IS_FATAL ANY)
+  if(in_c)
+    execute_process(
+      COMMAND ${c_compiler} -std=c11 ${c_source} ${arguments} -lm -Wl,-rpath,${moved}/lib -o ${place}/c_by_pkg_config
+      COMMAND_ERROR_IS_FATAL ANY)
+    execute_process(COMMAND ${place}/c_by_pkg_config COMMAND_ERROR_IS_FATAL ANY)
+  endif()
 endif()
