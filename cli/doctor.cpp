@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "aurora/backend.hpp"
+#include "aurora/rules.hpp"
 #include "aurora/version.hpp"
 #include "command.hpp"
 #include "json_line.hpp"
@@ -63,7 +64,11 @@ int doctor(bool json) {
       {"cores", fmt::format("{} usable of {}", usable_cores(), sysconf(_SC_NPROCESSORS_ONLN))},
       {"memory", fmt::format("{:.1f} GiB", memory_gib())},
   };
-  for (const auto& [device, name] : devices) facts.emplace_back(device, name.empty() ? "unknown" : name);
+  const AuroraOptions defaults;
+  for (const auto& [device, name] : devices) {
+    const std::string polar = method_text(defaults, device == "cpu" ? Device::cpu : Device::accelerator);
+    facts.emplace_back(device, fmt::format("{}; polar=auto: {}", name.empty() ? "unknown" : name, polar));
+  }
   if (json) {
     nlohmann::ordered_json object;
     for (const auto& [name, value] : facts) object[name] = value;

@@ -4,15 +4,13 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <limits>
 #include <sstream>
 #include <stdexcept>
 
-#include "config_keys.hpp"
 #include "text_data.hpp"
-#include "text_file.hpp"
+#include "toml_text.hpp"
 
 namespace aurora::trainer {
 
@@ -34,8 +32,6 @@ template <class... Parts>
   throw std::invalid_argument(text.str());
 }
 
-constexpr std::size_t kLongestConfig = std::size_t{1} << 20;
-constexpr std::size_t kLongestKey = 1024, kMostKeyParts = 8;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The kinds of rule: each has a text, reads a field from text, and says whether a field keeps it.
@@ -52,18 +48,6 @@ struct OneOf {
 };
 struct Paths {};
 struct DeviceName {};
-
-std::string number_text(double value) {
-  std::array<char, 32> buffer{};
-  return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr};
-}
-
-template <class Number>
-bool read_number(Number& number, std::string_view text) {
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, number);
-  return error == std::errc{} && stop == end;
-}
 
 template <class Integer>
 std::string value_text(const Integer& field, const Integers&) {
@@ -106,34 +90,6 @@ bool keeps(const std::string& field, const DeviceName&) {
 bool keeps(const std::vector<std::string>& field, const Paths&) {
   return std::ranges::all_of(field,
                              [](const std::string& path) { return !path.empty() && is_utf8(path, false); });
-}
-
-std::string toml_string(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
-      constexpr std::string_view kDigits = "0123456789ABCDEF";
-      out += "\\u00";
-      out += kDigits[static_cast<std::size_t>(c) >> 4];
-      out += kDigits[static_cast<std::size_t>(c) & 15];
-    } else {
-      out += c;
-    }
-  }
-  return out + '"';
-}
-
-/// The one place where TOML is parsed. The parser is quadratic in a key's length and recursive in its parts.
-/// Throws toml::parse_error, or std::runtime_error beyond the limits.
-toml::table parse_toml(std::string_view text) {
-  if (text.size() > kLongestConfig)
-    throw std::runtime_error("is longer than the " + std::to_string(kLongestConfig) + " bytes that are read");
-  if (const Index line = line_of_a_long_key(text, kLongestKey, kMostKeyParts); line > 0)
-    throw std::runtime_error("line " + std::to_string(line) + " has a key of more than " +
-                             std::to_string(kLongestKey) + " bytes or " + std::to_string(kMostKeyParts) +
-                             " parts");
-  return toml::parse(text);
 }
 
 std::string value_text(const std::vector<std::string>& field, const Paths&) {
@@ -232,7 +188,6 @@ constexpr std::array<Preset, 3> kPresets = {{
     {"base", 768, 12, 12, 1024, 16},
 }};
 
-constexpr std::string_view kOptimizer = "optim.optimizer";
 constexpr std::string_view kOptimizerMeaning = "of the hidden matrices; adamw: of everything";
 
 std::string optimizer_rule() {
@@ -291,28 +246,6 @@ void set_optimizer(TrainConfig& config, std::string_view value) {
   std::vector<std::string> keys;
   for (const Setting& setting : settings(config)) keys.push_back(setting.key);
   fail("there is no setting '", key, "'; did you mean '", nearest(key, keys), "'?");
-}
-
-/// A TOML value as set() takes it.
-std::string node_text(const toml::node& node) {
-  if (node.is_string()) return node.as_string()->get();
-  if (node.is_integer()) return std::to_string(node.as_integer()->get());
-  if (node.is_floating_point()) return number_text(node.as_floating_point()->get());
-  if (node.is_boolean()) return node.as_boolean()->get() ? "true" : "false";
-  std::ostringstream text;
-  if (const toml::array* list = node.as_array()) {
-    text << toml::default_formatter{*list, toml::format_flags::quote_dates_and_times};
-  } else {
-    text << "a " << node.type();
-  }
-  return text.str();
-}
-
-/// Text of the library's list, or a name, as a TOML value.
-std::string toml_value(const std::string& text) {
-  double number{};
-  const bool plain = text.starts_with('[') || text == "true" || text == "false" || read_number(number, text);
-  return plain ? text : toml_string(text);
 }
 
 }  // namespace
@@ -430,61 +363,6 @@ void validate(const TrainConfig& config) {
   with_key("optim", [&] { aurora::validate(*config.optim); });
   const double lr = lr_of(*config.optim);
   if (!(lr > 0)) fail("optim.lr must be > 0 to train, not ", number_text(lr));
-}
-
-std::string to_toml(const TrainConfig& config) {
-  std::string text, section;
-  for (const auto& [key, value, rule, meaning] : settings(config)) {
-    const auto dot = key.find('.');
-    if (key.substr(0, dot) != section) {
-      text += (section.empty() ? "[" : "\n[") + (section = key.substr(0, dot)) + "]\n";
-    }
-    text += key.substr(dot + 1) + " = " + toml_value(value) + "  # " + meaning + "\n";
-  }
-  return text;
-}
-
-TrainConfig from_toml(const fs::path& file) {
-  return from_toml_text(read_text_file(file, kLongestConfig), file.string());
-}
-
-TrainConfig from_toml_text(std::string_view text, const std::string& file) {
-  const auto place = [&](const toml::source_region& source) {
-    return file + ":" + std::to_string(source.begin.line) + ": ";
-  };
-  toml::table sections;
-  try {
-    sections = parse_toml(text);
-  } catch (const toml::parse_error& error) {
-    throw std::runtime_error(place(error.source()) + "not TOML: " + std::string(error.description()));
-  } catch (const std::runtime_error& error) {
-    throw std::runtime_error(file + ": " + error.what());
-  }
-
-  TrainConfig config;
-  const auto set_node = [&](const std::string& key, const toml::node& node) {
-    try {
-      set(config, key, node_text(node));
-    } catch (const std::invalid_argument& error) {
-      fail(place(node.source()), error.what());
-    }
-  };
-  // First, because it says which other settings there are.
-  if (const toml::node* optimizer = sections.at_path(kOptimizer).node())
-    set_node(std::string(kOptimizer), *optimizer);
-  for (const auto& [section, content_node] : sections) {
-    const std::string name(section.str());
-    const toml::table* table = content_node.as_table();
-    if (table == nullptr) {
-      set_node(name, content_node);
-      continue;
-    }
-    for (const auto& [key, node] : *table) {
-      const std::string full = name + "." + std::string(key.str());
-      if (full != kOptimizer) set_node(full, node);
-    }
-  }
-  return config;
 }
 
 }  // namespace aurora::trainer

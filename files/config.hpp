@@ -77,6 +77,9 @@ struct Setting {
 /// everything.
 std::vector<Setting> settings(const TrainConfig& config);
 
+/// The setting that says which other settings there are.
+constexpr std::string_view kOptimizer = "optim.optimizer";
+
 /// Sets one setting from text. Another "optim.optimizer" (a name or a variant, "aurora:pp_iterations=3")
 /// resets "optim." to its defaults; the same name without options changes nothing. Paths are one path or a
 /// TOML array; relative ones become absolute. Also takes "adamw.betas" = "0.9, 0.95". Throws

@@ -34,6 +34,7 @@ def test_the_doctor_names_build_blas_torch_and_machine():
     assert facts["version"] in aurora("--version").stdout
     assert isinstance(facts["missing"], list)
     assert facts["cpu"] in result.stdout
+    assert facts["cpu"].endswith("; polar=auto: exact polar factors")
 
 
 def test_help_lists_commands_flags_and_optimizers():
