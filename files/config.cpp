@@ -290,7 +290,7 @@ std::vector<Setting> settings(const TrainConfig& config) {
                       std::move(entry.meaning)});
     }
   };
-  list.push_back({std::string(kOptimizer), std::string(name(config.rule())), optimizer_rule(),
+  list.push_back({std::string(kOptimizerSetting), std::string(name(config.rule())), optimizer_rule(),
                   std::string(kOptimizerMeaning)});
   if (config.optim) add("optim.", *config.optim);
   add("adamw.", config.adamw);
@@ -299,7 +299,7 @@ std::vector<Setting> settings(const TrainConfig& config) {
 
 void set(TrainConfig& config, std::string_view key, std::string_view value) {
   constexpr std::string_view kOptim = "optim.", kAdamW = "adamw.";
-  if (key == kOptimizer) return with_key(key, [&] { set_optimizer(config, value); });
+  if (key == kOptimizerSetting) return with_key(key, [&] { set_optimizer(config, value); });
   if (key.starts_with(kAdamW))
     return with_key(key, [&] { set_adamw(config, key.substr(kAdamW.size()), value); });
   if (key.starts_with(kOptim)) {

@@ -78,7 +78,7 @@ struct Setting {
 std::vector<Setting> settings(const TrainConfig& config);
 
 /// The setting that says which other settings there are.
-constexpr std::string_view kOptimizer = "optim.optimizer";
+constexpr std::string_view kOptimizerSetting = "optim.optimizer";
 
 /// Sets one setting from text. Another "optim.optimizer" (a name or a variant, "aurora:pp_iterations=3")
 /// resets "optim." to its defaults; the same name without options changes nothing. Paths are one path or a

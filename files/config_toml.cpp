@@ -71,8 +71,8 @@ TrainConfig from_toml_text(std::string_view text, const std::string& file) {
     }
   };
   // First, because it says which other settings there are.
-  if (const toml::node* optimizer = sections.at_path(kOptimizer).node())
-    set_node(std::string(kOptimizer), *optimizer);
+  if (const toml::node* optimizer = sections.at_path(kOptimizerSetting).node())
+    set_node(std::string(kOptimizerSetting), *optimizer);
   for (const auto& [section, content_node] : sections) {
     const std::string name(section.str());
     const toml::table* table = content_node.as_table();
@@ -82,7 +82,7 @@ TrainConfig from_toml_text(std::string_view text, const std::string& file) {
     }
     for (const auto& [key, node] : *table) {
       const std::string full = name + "." + std::string(key.str());
-      if (full != kOptimizer) set_node(full, node);
+      if (full != kOptimizerSetting) set_node(full, node);
     }
   }
   return config;
