@@ -88,8 +88,7 @@ NamedTensors weights(const Model& model) {
   return tensors;
 }
 
-NamedTensors optimizer_tensors(const Model& model, optim::SpectralOptimizer& optimizer,
-                               const Rule& rule) {
+NamedTensors optimizer_tensors(const Model& model, optim::SpectralOptimizer& optimizer, const Rule& rule) {
   NamedTensors tensors;
   for (const auto& parameter : model.named_parameters()) {
     const optim::ParameterState& state = optimizer.state_of(parameter.value());
