@@ -23,8 +23,6 @@ std::vector<std::string> absolute_paths(std::vector<std::string> paths) {
 
 namespace {
 
-namespace fs = std::filesystem;
-
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
   std::ostringstream text;
