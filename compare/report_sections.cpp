@@ -220,7 +220,8 @@ std::string hyperparameter_table(const Comparison& comparison) {
       if (std::ranges::find(keys, key) == keys.end()) keys.push_back(key);
   }
   if (keys.empty()) return {};
-  std::ranges::stable_partition(keys, [](const std::string& key) { return key.starts_with("optim."); });
+  std::stable_partition(keys.begin(), keys.end(),
+                        [](const std::string& key) { return key.starts_with("optim."); });
   std::string heads = head_cell("setting"), rows;
   for (const OptimizerResult& result : comparison.optimizers) heads += head_cell(result.name);
   for (const std::string& key : keys) {

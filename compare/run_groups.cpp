@@ -135,12 +135,13 @@ std::string name_of(const Likes& likes, const std::vector<Likes>& all) {
   const bool other_lr = std::ranges::any_of(
       all, [&](const Likes& other) { return other.variant == likes.variant && other.lr != likes.lr; });
   if (other_lr) text += (text.find(':') == std::string::npos ? ":lr=" : "+lr=") + number_text(likes.lr);
-  for (const auto& [key, value] : likes.surroundings) {
+  for (const auto& setting : likes.surroundings) {
     const bool differs = std::ranges::any_of(all, [&](const Likes& other) {
-      const auto found = other.surroundings.find(key);
-      return other.variant == likes.variant && found != other.surroundings.end() && found->second != value;
+      const auto found = other.surroundings.find(setting.first);
+      return other.variant == likes.variant && found != other.surroundings.end() &&
+             found->second != setting.second;
     });
-    if (differs) different += (different.empty() ? "" : ", ") + key + " " + value;
+    if (differs) different += (different.empty() ? "" : ", ") + setting.first + " " + setting.second;
   }
   return different.empty() ? text : text + " (" + different + ")";
 }

@@ -96,7 +96,7 @@ bool ended(const PlannedRun& run) {
 }
 
 std::string label(const PlannedRun& run, const Design& design) {
-  const std::string seed = "seed " + std::to_string(run.seed);
+  std::string seed = "seed " + std::to_string(run.seed);
   if (run.purpose == Purpose::result) return seed;
   if (run.purpose == Purpose::equal_rates) return "equal rates, " + seed;
   std::string text;

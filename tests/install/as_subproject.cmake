@@ -2,7 +2,7 @@
 string(REPLACE "," ";" components "${components}")
 string(REPLACE "," ";" options "${options}")
 string(REPLACE "," ";" prefix_path "${prefix_path}")
-string(REPLACE "," ";" launcher "${launcher}")
+string(REPLACE "|" ";" launcher "${launcher}")
 file(REMOVE_RECURSE ${place})
 execute_process(
   COMMAND ${CMAKE_COMMAND} -G ${generator} -S ${CMAKE_CURRENT_LIST_DIR}/parent -B ${place}
