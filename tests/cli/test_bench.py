@@ -29,15 +29,14 @@ def test_a_row_for_every_shape_thread_count_and_optimizer():
 
 def test_the_way_to_the_polar_factor_is_named_and_can_be_fixed():
     ways = {}
-    for polar in ("exact", "exact-eigen", "exact-svd", "keller-jordan-5"):
+    for polar in ("auto", "exact", "keller-jordan-5"):
         (row,) = bench("--shapes", "64x16", "--family", "gauss", "--optimizers", f"muon:polar={polar}")
         ways[polar] = row["pipeline"]
         assert (row["orthogonality_error"] < 1e-4) == (polar != "keller-jordan-5")
         assert row["stages"]["product"]["gflop"] > 0
     assert ways == {
+        "auto": "exact-halley",
         "exact": "exact-halley",
-        "exact-eigen": "exact-eigen",
-        "exact-svd": "exact-svd",
         "keller-jordan-5": "products",
     }
 

@@ -70,7 +70,7 @@ def test_a_sample_may_be_longer_than_the_context_and_its_prompt_too(run):
 def test_an_empty_prompt_is_answered_or_refused_in_one_line(run):
     result = aurora("sample", run, "--prompt", "", "--tokens", 3, text=False)
     if result.returncode == 0:
-        assert len(result.stdout) == 3
+        assert_bytes(result.stdout, 3)
     else:
         assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and b"prompt" in result.stderr
 
@@ -147,4 +147,6 @@ def test_transformers_continues_a_text_the_same_way(exported, llama):
         count = CONTEXT - len(tokens)
         for _ in range(count):
             tokens.append(int(logits(llama, tokens)[-1].argmax()))
-        assert sample(exported, "--prompt", prompt, "--tokens", count, "--temperature", 0) == bytes(tokens)
+        found = sample(exported, "--prompt", prompt, "--tokens", count, "--temperature", 0)
+        assert found.startswith(bytes(tokens))
+        assert_bytes(found, len(tokens))

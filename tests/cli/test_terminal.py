@@ -13,7 +13,7 @@ import termios
 
 from conftest import SMALL, aurora, command, last_checkpoint, log_of, start, wait_for_steps
 
-OPTIMIZERS = ("adamw", "muon", "normuon", "u-normuon", "aurora", "riemannian-aurora")
+OPTIMIZERS = ("adamw", "muon", "normuon", "u-normuon", "aurora", "riemannian-aurora", "row-normalized")
 
 
 def test_the_version_names_blas_and_torch():
