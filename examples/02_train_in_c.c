@@ -175,6 +175,11 @@ int main(int argc, char** argv) {
   const double after = evaluation(text, training + kContext, size - training - 2 * kContext);
   printf("unseen text: %.3f -> %.3f nats per byte; by the frequencies of bytes alone %.3f\n", before, after,
          entropy);
+  for (int k = 0; k < kParameters; ++k) {
+    free(weight[k]), free(gradient[k]), free(m[k].data);
+    if (k >= kMatrices) free(v[k].data);
+    if (k < kMatrices && remembers) free(r[k].data);
+  }
   aurora_rule_destroy(matrix_rule);
   aurora_rule_destroy(adamw);
   aurora_backend_destroy(backend);

@@ -133,7 +133,8 @@ TEST(OptimizerResults, OtherSettingsOfASweepStandBesideItsRates) {
   const auto other = sweep_folder(folder.path(), "muon", {{"adamw.lr", 2}}, kFirstSweepSeed);
   write_run(other, {.seed = kFirstSweepSeed, .loss = 1.25});
   std::ofstream(other / "config.toml") << trainer::to_toml(config);
-  const auto& swept = of(read_comparison(folder.path()), "muon").swept;
+  const Comparison comparison = read_comparison(folder.path());
+  const auto& swept = of(comparison, "muon").swept;
   ASSERT_EQ(swept.size(), 2U);
   EXPECT_TRUE(swept[0].others.empty());
   EXPECT_EQ(swept[1].others, (std::map<std::string, double>{{"adamw.lr", 6e-3}}));
