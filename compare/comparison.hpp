@@ -134,6 +134,9 @@ void adjust(std::vector<Difference>& differences);
 /// The keys of OptimizerResult::hyperparameters that not all optimizers which have them hold at one value.
 std::vector<std::string> unequal_hyperparameters(const Comparison& comparison);
 
+/// The text of a comparison: files, bytes, what was evaluated, checksum.
+nlohmann::ordered_json data_json(const Comparison& comparison);
+
 /// summary.json.
 nlohmann::ordered_json summary(const Comparison& comparison);
 

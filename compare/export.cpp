@@ -167,25 +167,13 @@ void write_json(const fs::path& file, const Json& object) {
 }
 
 Json environment(const Comparison& comparison) {
-  return {{"machine", comparison.device_name},
-          {"device", comparison.device},
-          {"threads", comparison.threads},
-          {"wait_policy", comparison.wait_policy},
-          {"blas", comparison.blas},
-          {"torch", comparison.torch},
-          {"aurora", comparison.version},
-          {"commit", comparison.commit},
-          {"started", comparison.started},
-          {"command", comparison.command},
-          {"answer", answer(comparison)},
-          {"warnings", comparison.warnings},
-          {"data",
-           {{"files", comparison.data_files},
-            {"bytes", comparison.data_bytes},
-            {"validation_bytes", comparison.validation_bytes},
-            {"evaluated_tokens", comparison.eval_tokens},
-            {"sha256", comparison.data_sha256}}},
-          {"config", comparison.config}};
+  return {{"machine", comparison.device_name}, {"device", comparison.device},
+          {"threads", comparison.threads},     {"wait_policy", comparison.wait_policy},
+          {"blas", comparison.blas},           {"torch", comparison.torch},
+          {"aurora", comparison.version},      {"commit", comparison.commit},
+          {"started", comparison.started},     {"command", comparison.command},
+          {"answer", answer(comparison)},      {"warnings", comparison.warnings},
+          {"data", data_json(comparison)},     {"config", comparison.config}};
 }
 
 std::string latex(std::string_view text) {

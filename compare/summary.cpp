@@ -109,6 +109,14 @@ void write_pair(const fs::path& folder, const Json& object, const std::string& p
 
 }  // namespace
 
+nlohmann::ordered_json data_json(const Comparison& comparison) {
+  return {{"files", comparison.data_files},
+          {"bytes", comparison.data_bytes},
+          {"validation_bytes", comparison.validation_bytes},
+          {"evaluated_tokens", comparison.eval_tokens},
+          {"sha256", comparison.data_sha256}};
+}
+
 nlohmann::ordered_json summary(const Comparison& comparison) {
   Json optimizers = Json::object();
   for (const OptimizerResult& result : comparison.optimizers) {
@@ -147,12 +155,7 @@ nlohmann::ordered_json summary(const Comparison& comparison) {
           {"steps", comparison.steps},
           {"tokens_per_step", comparison.tokens_per_step},
           {"parameters", comparison.parameters},
-          {"data",
-           {{"files", comparison.data_files},
-            {"bytes", comparison.data_bytes},
-            {"validation_bytes", comparison.validation_bytes},
-            {"evaluated_tokens", comparison.eval_tokens},
-            {"sha256", comparison.data_sha256}}},
+          {"data", data_json(comparison)},
           {"seeds", comparison.seeds},
           {"initial_weights_sha256", comparison.initial_weights_sha256},
           {"data_order_sha256", comparison.data_order_sha256},

@@ -11,7 +11,7 @@
 #include "run_log.hpp"
 #include "safetensors.hpp"
 #include "support/other_device.hpp"
-#include "support/temporary_folder.hpp"
+#include "support/training_run.hpp"
 #include "train.hpp"
 
 namespace {
@@ -22,13 +22,12 @@ using aurora::test::content_of;
 using aurora::test::error_of;
 using aurora::test::host_waits;
 using aurora::test::other_device;
-using aurora::test::TemporaryFolder;
 using testing::HasSubstr;
 namespace fs = std::filesystem;
 
 const std::string kOther = other_device().str();
 
-class OtherDevice : public testing::Test {
+class OtherDevice : public aurora::test::TrainingRun {
  protected:
   TrainConfig config(const std::string& device, const std::string& optimizer = "aurora") const {
     TrainConfig config;
@@ -45,18 +44,6 @@ class OtherDevice : public testing::Test {
     return config;
   }
 
-  RunResult run(const TrainConfig& config, const std::string& name,
-                FolderMode mode = FolderMode::fresh) const {
-    return train(config, folder_ / name, mode, {});
-  }
-
-  std::vector<nlohmann::ordered_json> records(const std::string& name, const std::string& kind) const {
-    std::vector<nlohmann::ordered_json> found;
-    for (auto& record : read_log(folder_ / name / "log.jsonl").records)
-      if (record["kind"] == kind) found.push_back(std::move(record));
-    return found;
-  }
-
   /// The greatest difference of a key between the records of two runs.
   double distance(const std::string& a, const std::string& b, const std::string& kind,
                   const std::string& key) const {
@@ -71,13 +58,6 @@ class OtherDevice : public testing::Test {
     }
     return worst;
   }
-
-  TemporaryFolder folder_;
-  std::string text_ = folder_.write("text.txt", [] {
-    std::string text;
-    for (int i = 0; i < 400; ++i) text += "line " + std::to_string(i * i % 97) + " of some text\n";
-    return text;
-  }());
 };
 
 // No bound from first principles holds for ten steps of training: what a rounding grows to depends on the
