@@ -37,6 +37,6 @@ void let_threads_sleep_soon(int, char** arguments, char** environment) {
 }
 
 [[gnu::section(".preinit_array"),
-  gnu::used]] void (*const before_all_constructors)(int, char**, char**) = let_threads_sleep_soon;
+  gnu::used]] void (*const kBeforeAllConstructors)(int, char**, char**) = let_threads_sleep_soon;
 
 }  // namespace
