@@ -76,6 +76,15 @@ foreach(component ${components})
 endforeach()
 if(EXISTS ${moved}/bin/aurora)
   execute_process(COMMAND ${moved}/bin/aurora --version COMMAND_ERROR_IS_FATAL ANY)
+  foreach(page man/man1/aurora.1 bash-completion/completions/aurora zsh/site-functions/_aurora)
+    file(READ ${moved}/share/${page} text)
+    foreach(word train compare sweep-lr)
+      string(REPLACE "\\-" "-" text "${text}")  # a manual page writes its hyphens so
+      if(NOT text MATCHES "${word}")
+        message(FATAL_ERROR "share/${page} does not know ${word}.")
+      endif()
+    endforeach()
+  endforeach()
 endif()
 
 # The C interface without a C++ compiler. Not under a sanitizer, whose runtime only the compiler of the library links, and not
