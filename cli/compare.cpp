@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "aurora/value_text.hpp"
 #include "command.hpp"
 #include "compare_design.hpp"
 #include "compare_plan.hpp"
@@ -81,7 +82,7 @@ Progress make_runs(const std::vector<ComparisonPart>& parts, const CompareFlags&
     ComparisonBoard board(stderr, flags.quiet, part.design, part.title, jobs);
     if (flags.match_parameters) {
       const trainer::ModelConfig& model = part.design.contenders.front().config.model;
-      board.notice(fmt::format("expansion {}: width {}, {} parameters", compare::number_text(model.expansion),
+      board.notice(fmt::format("expansion {}: width {}, {} parameters", number_text(model.expansion),
                                model.width, grouped(static_cast<double>(trainer::parameter_count(model)))));
     }
     const auto outcome = compare::run_all(part.design, part.folder, trainer::train,

@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <sstream>
 #include <stdexcept>
 #include <thread>
 
+#include "aurora/value_text.hpp"
 #include "command.hpp"
 #include "model_size.hpp"
 
@@ -36,9 +36,7 @@ std::vector<double> numbers(const std::string& flag, const std::optional<std::st
   if (!text) return values;
   for (const std::string& part : split(*text)) {
     double value = 0;
-    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
-    if (error != std::errc() || end != part.data() + part.size() || !std::isfinite(value) || value < 0 ||
-        (value == 0 && !zero)) {
+    if (!read_number(value, part, Numbers{.low_open = !zero})) {
       throw std::invalid_argument(
           fmt::format("{} takes numbers {} with commas between them, as in 0.5,1,2: {}", flag,
                       zero ? ">= 0" : "> 0", *text));
@@ -117,7 +115,7 @@ Index matching_width(trainer::ModelConfig model, Index parameters) {
   }
   if (best == 0) {
     throw std::invalid_argument(
-        fmt::format("--expansions {}: no width gives whole neurons", compare::number_text(model.expansion)));
+        fmt::format("--expansions {}: no width gives whole neurons", number_text(model.expansion)));
   }
   return best;
 }
@@ -218,7 +216,7 @@ std::vector<ComparisonPart> comparison_parts(const CompareFlags& flags, const st
     throw std::invalid_argument("--match-parameters belongs to --expansions");
   std::vector<ComparisonPart> parts;
   for (const double expansion : expansions) {
-    const std::string text = compare::number_text(expansion);
+    const std::string text = number_text(expansion);
     ComparisonPart part{
         .folder = out / ("expansion-" + text),
         .title = fmt::format("expansion {} ({} of {})  ", text, parts.size() + 1, expansions.size()),

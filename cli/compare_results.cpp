@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "aurora/value_text.hpp"
 #include "command.hpp"
 #include "design.hpp"
 #include "terminal.hpp"
@@ -58,7 +59,7 @@ Table result_table(const Comparison& comparison) {
       loss = result.seeds.empty() ? text : loss + ", " + text;
     }
     const bool compared = found != comparison.differences.end();
-    table.rows.push_back({result.name, std::isfinite(result.lr) ? compare::number_text(result.lr) : "-", loss,
+    table.rows.push_back({result.name, std::isfinite(result.lr) ? number_text(result.lr) : "-", loss,
                           compared                             ? signed_interval(found->validation_loss)
                           : result.name == comparison.baseline ? "baseline"
                                                                : "-",
@@ -82,7 +83,7 @@ void print_equal_rates(const Comparison& comparison) {
   for (const OptimizerResult& result : rates.optimizers) {
     const auto found = std::ranges::find(rates.differences, result.name, &compare::Difference::a);
     const bool compared = found != rates.differences.end();
-    table.rows.push_back({result.name, compare::number_text(result.lr), with_interval(result.validation_loss),
+    table.rows.push_back({result.name, number_text(result.lr), with_interval(result.validation_loss),
                           compared ? signed_interval(found->validation_loss) : "baseline",
                           compared ? bounds(found->adjusted.low, found->adjusted.high) : ""});
   }
@@ -111,7 +112,7 @@ std::string evaluated(const Comparison& comparison) {
 void print_results(const std::vector<compare::ExpansionResult>& results, const std::filesystem::path& out) {
   for (const auto& [expansion, comparison] : results) {
     if (results.size() > 1) {
-      fmt::print("{}\n", bold(fmt::format("expansion {}, {} parameters", compare::number_text(expansion),
+      fmt::print("{}\n", bold(fmt::format("expansion {}, {} parameters", number_text(expansion),
                                           grouped(static_cast<double>(comparison.parameters))),
                               stdout));
     }

@@ -3,7 +3,6 @@
 #include <CLI/Error.hpp>
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -15,6 +14,7 @@
 
 #include "aurora/backend.hpp"
 #include "aurora/step.hpp"
+#include "aurora/value_text.hpp"
 #include "aurora/version.hpp"
 #include "command.hpp"
 #include "process.hpp"
@@ -71,21 +71,18 @@ std::string printable(std::string_view text) {
 }
 
 long long integer(const std::string& flag, const std::string& text, long long least, long long most) {
+  const Integers bounds{least, most};
   long long value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < least || value > most) {
-    throw std::invalid_argument(
-        fmt::format("{} must be an integer from {} to {}: {}", flag, least, most, text));
-  }
+  if (!read_number(value, text, bounds))
+    throw std::invalid_argument(fmt::format("{} must be {}: {}", flag, bounds.text(), text));
   return value;
 }
 
 double number(const std::string& flag, const std::string& text, double least) {
+  const Numbers bounds{.low = least};
   double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value) || value < least) {
-    throw std::invalid_argument(fmt::format("{} must be a finite number >= {}: {}", flag, least, text));
-  }
+  if (!read_number(value, text, bounds))
+    throw std::invalid_argument(fmt::format("{} must be {}: {}", flag, bounds.text(), text));
   return value;
 }
 

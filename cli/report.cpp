@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "aurora/value_text.hpp"
 #include "command.hpp"
 #include "compare_results.hpp"
 #include "comparison.hpp"
@@ -38,7 +39,7 @@ int write_report(const Flags& flags) {
     throw std::invalid_argument("--export is empty: name a folder");
   const auto results = compare::write_report(folder);
   for (const auto& [expansion, comparison] : results) {
-    if (results.size() > 1) fmt::print("{}\n", bold("expansion " + compare::number_text(expansion), stdout));
+    if (results.size() > 1) fmt::print("{}\n", bold("expansion " + number_text(expansion), stdout));
     fmt::print("{}\n", wrapped(printable(compare::answer(comparison)), stdout));
   }
   fmt::print("report: {}\n", (std::filesystem::path(folder) / "report.html").string());

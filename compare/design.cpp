@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -11,6 +10,7 @@
 #include <stdexcept>
 
 #include "atomic_file.hpp"
+#include "aurora/value_text.hpp"
 #include "json_text.hpp"
 
 namespace aurora::compare {
@@ -73,11 +73,6 @@ void require_extension(const Sweep& before, const Sweep& now, const fs::path& fo
 }
 
 }  // namespace
-
-std::string number_text(double value) {
-  std::array<char, 32> buffer{};
-  return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr};
-}
 
 std::string folder_name(const std::string& variant) {
   std::string name = variant;

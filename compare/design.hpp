@@ -42,9 +42,6 @@ std::filesystem::path rate_folder(const std::filesystem::path& folder, const std
 /// The optimizer that the others are compared with: muon where it is named, else the first.
 std::size_t baseline_of(const std::vector<std::string>& names);
 
-/// Shortest text that reads back to the same number.
-std::string number_text(double value);
-
 /// Throws std::invalid_argument: no contender, two of the same options, no seed or more than kMostSeeds, seeds
 /// above what train.seed can be, a sweep that is none, seeds that meet those of the sweep.
 void validate(const Design& design);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "aurora/value_text.hpp"
 #include "design.hpp"
 #include "report_figures.hpp"
 #include "report_text.hpp"

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "atomic_file.hpp"
+#include "aurora/value_text.hpp"
 #include "design.hpp"
 #include "report_figures.hpp"
 #include "report_text.hpp"

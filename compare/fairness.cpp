@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "aurora/value_text.hpp"
 #include "report_figures.hpp"
 
 namespace aurora::compare {

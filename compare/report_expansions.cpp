@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "aurora/value_text.hpp"
 #include "design.hpp"
 #include "report_figures.hpp"
 #include "report_page.hpp"

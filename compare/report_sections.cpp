@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 
+#include "aurora/value_text.hpp"
 #include "report_figures.hpp"
 #include "report_page.hpp"
 #include "report_text.hpp"

@@ -4,6 +4,8 @@
 #include <array>
 #include <set>
 
+#include "aurora/value_text.hpp"
+
 namespace aurora::compare {
 namespace {
 

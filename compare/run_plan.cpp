@@ -5,6 +5,8 @@
 #include <limits>
 #include <map>
 
+#include "aurora/value_text.hpp"
+
 namespace aurora::compare {
 namespace {
 

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "atomic_file.hpp"
+#include "aurora/value_text.hpp"
 #include "comparison.hpp"
 #include "design.hpp"
 

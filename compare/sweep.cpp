@@ -1,12 +1,12 @@
 #include "sweep.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <limits>
 #include <set>
 #include <stdexcept>
 
+#include "aurora/value_text.hpp"
 #include "design.hpp"
 
 namespace aurora::compare {
@@ -22,8 +22,7 @@ std::string own_key(const trainer::TrainConfig& config, const std::string& key) 
 
 std::optional<double> number_of(const std::string& text) {
   double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return {};
+  if (!read_number(value, text) || !std::isfinite(value)) return {};
   return value;
 }
 

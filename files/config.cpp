@@ -9,6 +9,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "aurora/value_text.hpp"
 #include "text_data.hpp"
 #include "toml_text.hpp"
 
@@ -32,48 +33,33 @@ template <class... Parts>
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// The kinds of rule: each has a text, reads a field from text, and says whether a field keeps it.
+// The kinds of rule: each has a text, reads a field from text, and says whether a field keeps it. Integers and
+// Numbers are those of value_text.hpp.
 
-struct Integers {
-  std::int64_t low, high;
-};
-struct Numbers {
-  double low, high;
-  bool low_open = false;
-};
 struct OneOf {
   std::array<std::string_view, 2> names;
 };
 struct Paths {};
 struct DeviceName {};
 
-template <class Integer>
-std::string value_text(const Integer& field, const Integers&) {
-  return std::to_string(field);
+template <class Number, class Interval>
+std::string value_text(Number field, const Interval&) {
+  return number_text(field);
 }
-std::string value_text(double field, const Numbers&) { return number_text(field); }
 std::string value_text(const std::string& field, const OneOf&) { return field; }
 
-std::string rule_text(const Integers& rule) {
-  return "an integer from " + std::to_string(rule.low) + " to " + std::to_string(rule.high);
+template <class Interval>
+std::string rule_text(const Interval& rule) {
+  return rule.text();
 }
-std::string rule_text(const Numbers& rule) {
-  return std::string("a finite number ") + (rule.low_open ? "> " : ">= ") + number_text(rule.low) +
-         (rule.high < kInfinity ? " and <= " + number_text(rule.high) : "");
-}
-std::string rule_text(const OneOf& rule) {
-  return std::string(rule.names[0]) + " or " + std::string(rule.names[1]);
-}
+std::string rule_text(const OneOf& rule) { return "one of " + listed(rule.names); }
 std::string value_text(const std::string& field, const DeviceName&) { return field; }
 std::string rule_text(const DeviceName&) { return "cpu, or a device of libtorch's as in cuda or cuda:1"; }
 std::string rule_text(const Paths&) { return "a path or a list of paths, in UTF-8"; }
 
-template <class Integer>
-bool keeps(const Integer& field, const Integers& rule) {
-  return std::cmp_greater_equal(field, rule.low) && std::cmp_less_equal(field, rule.high);
-}
-bool keeps(double field, const Numbers& rule) {
-  return std::isfinite(field) && (rule.low_open ? field > rule.low : field >= rule.low) && field <= rule.high;
+template <class Number, class Interval>
+bool keeps(Number field, const Interval& rule) {
+  return rule.contains(field);
 }
 bool keeps(const std::string& field, const OneOf& rule) {
   return std::ranges::find(rule.names, field) != rule.names.end();
@@ -96,18 +82,9 @@ std::string value_text(const std::vector<std::string>& field, const Paths&) {
   return list + "]";
 }
 
-template <class Integer>
-bool read_text(Integer& field, const Integers& rule, std::string_view text) {
-  Integer number{};
-  if (!read_number(number, text) || !keeps(number, rule)) return false;
-  field = number;
-  return true;
-}
-bool read_text(double& field, const Numbers& rule, std::string_view text) {
-  double number{};
-  if (!read_number(number, text) || !keeps(number, rule)) return false;
-  field = number;
-  return true;
+template <class Number, class Interval>
+bool read_text(Number& field, const Interval& rule, std::string_view text) {
+  return read_number(field, text, rule);
 }
 template <class Rule>
 bool read_text(std::string& field, const Rule& rule, std::string_view text) {
@@ -188,11 +165,7 @@ constexpr std::array<Preset, 3> kPresets = {{
 
 constexpr std::string_view kOptimizerMeaning = "of the hidden matrices; adamw: of everything";
 
-std::string optimizer_rule() {
-  std::string names = "one of ";
-  for (const std::string& name : rule_names()) names += (names.size() > 7 ? ", " : "") + name;
-  return names;
-}
+std::string optimizer_rule() { return "one of " + listed(rule_names()); }
 
 /// The library's message after its "[place] ".
 std::string without_place(std::string_view message) {
@@ -267,7 +240,7 @@ void apply_preset(TrainConfig& config, std::string_view name) {
   if (preset == kPresets.end()) {
     const auto names = preset_names();
     fail("there is no preset '", name, "'; did you mean '", nearest(name, names),
-         "'? There are: tiny, small, base");
+         "'? There are: ", listed(names));
   }
   config.model.width = preset->width;
   config.model.layers = preset->layers;

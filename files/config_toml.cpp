@@ -2,6 +2,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "aurora/value_text.hpp"
 #include "config.hpp"
 #include "text_file.hpp"
 #include "toml_text.hpp"

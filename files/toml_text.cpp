@@ -1,6 +1,5 @@
 #include "toml_text.hpp"
 
-#include <array>
 #include <stdexcept>
 
 #include "aurora/matrix.hpp"
@@ -33,11 +32,6 @@ std::string toml_string(std::string_view text) {
     }
   }
   return out + '"';
-}
-
-std::string number_text(double value) {
-  std::array<char, 32> buffer{};
-  return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr};
 }
 
 }  // namespace aurora::trainer

@@ -2,7 +2,6 @@
 
 #include <toml++/toml.h>
 
-#include <charconv>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -17,16 +16,5 @@ toml::table parse_toml(std::string_view text);
 
 /// Text as a TOML string, in quotes.
 std::string toml_string(std::string_view text);
-
-/// The shortest text that reads back as the same number.
-std::string number_text(double value);
-
-/// Whether the whole text is a number, which is then stored.
-template <class Number>
-bool read_number(Number& number, std::string_view text) {
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, number);
-  return error == std::errc{} && stop == end;
-}
 
 }  // namespace aurora::trainer

@@ -143,7 +143,7 @@ TEST(Config, EverySettingChangesTheConfigurationAndOnlyItself) {
 
 TEST(Config, ValuesOutsideTheirRuleAreRefusedWithIt) {
   EXPECT_EQ(refusal("train.steps", "-5"), "train.steps must be an integer from 1 to 1000000000, not '-5'");
-  EXPECT_EQ(refusal("train.dtype", "f16"), "train.dtype must be f32 or bf16, not 'f16'");
+  EXPECT_EQ(refusal("train.dtype", "f16"), "train.dtype must be one of f32, bf16, not 'f16'");
   EXPECT_EQ(refusal("model.expansion", "0"),
             "model.expansion must be a finite number > 0 and <= 64, not '0'");
   EXPECT_THAT(refusal("optim.momentum", "1.5"),

@@ -14,8 +14,8 @@ const RuleKind& AdamWOptions::kind() {
           "w <- (1 - lr weight_decay) w - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)",
       .fields = {
           {"lr", at<&AdamWOptions::lr>, "learning rate, eta"},
-          {"beta1", at<&AdamWOptions::beta1>, "decay of the first moment", {.high = 1}},
-          {"beta2", at<&AdamWOptions::beta2>, "decay of the second moment", {.high = 1}},
+          {"beta1", at<&AdamWOptions::beta1>, "decay of the first moment", {.high = 1, .high_open = true}},
+          {"beta2", at<&AdamWOptions::beta2>, "decay of the second moment", {.high = 1, .high_open = true}},
           {"eps", at<&AdamWOptions::eps>, "added to the root of the second moment", {.low_open = true}},
           {"weight_decay", at<&AdamWOptions::weight_decay>,
            "lambda of the decoupled decay W <- (1 - lr lambda) W"},

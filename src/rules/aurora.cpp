@@ -50,7 +50,7 @@ const RuleKind& AuroraOptions::kind() {
           {"pp_iterations",
            at<&AuroraOptions::pp_iterations>,
            "leverage evaluations per direction",
-           {.low = 1, .high = 1000, .high_open = false}},
+           {.low = 1, .high = 1000}},
           {"pp_beta",
            at<&AuroraOptions::pp_beta>,
            "exponent of the release's row scale update",

@@ -1,27 +1,22 @@
 #pragma once
 
-#include <limits>
 #include <type_traits>
 
 #include "../error.hpp"
 #include "aurora/rules.hpp"
+#include "aurora/value_text.hpp"
 
 // What a rule is made of; each rule fills one RuleKind in its own file.
 namespace aurora {
 
-/// An interval of numbers; open ends are excluded.
-struct Bounds {
-  double low = 0, high = std::numeric_limits<double>::infinity();
-  bool low_open = false, high_open = true;
-};
-
-/// A hyperparameter: where it stands in the options, its bounds if it is a number, and one phrase.
+/// A hyperparameter: where it stands in the options, one phrase, and its bounds if it is a number; those of an
+/// integer are integers.
 struct Field {
   using Pointer = std::variant<double*, int*, bool*, UpdateScale*, Polar*, Precision*, Sides*, Balance*>;
   std::string_view name;
   Pointer (*in)(Rule&);
   std::string_view meaning;
-  Bounds bounds = {};
+  Numbers bounds = {};
 };
 
 template <class Options, class Value>
@@ -55,7 +50,10 @@ template <class Options>
 std::vector<Field> matrix_fields(std::initializer_list<Field> own = {}) {
   std::vector<Field> fields = {
       {"lr", at<&Options::lr>, "learning rate, eta"},
-      {"momentum", at<&Options::momentum>, "mu of the momentum M <- mu M + (1 - mu) G", {.high = 1}},
+      {"momentum",
+       at<&Options::momentum>,
+       "mu of the momentum M <- mu M + (1 - mu) G",
+       {.high = 1, .high_open = true}},
       {"nesterov", at<&Options::nesterov>, "whether the blended gradient is mu M + (1 - mu) G instead of M"},
       {"weight_decay", at<&Options::weight_decay>, "lambda of the decoupled decay W <- (1 - lr lambda) W"},
       {"scale", at<&Options::scale>, "factor between direction and update"},

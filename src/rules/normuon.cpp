@@ -31,8 +31,10 @@ const RuleKind& NorMuonOptions::kind() {
       .formula =
           "O = polar(B);  v_i <- beta2 v_i + (1 - beta2) mean_j O_ij^2;  U = diag(v)^-1/2 O, rescaled to "
           "|O|_F",
-      .fields = matrix_fields<NorMuonOptions>(
-          {{"beta2", at<&NorMuonOptions::beta2>, "decay of the second moment", {.high = 1}}}),
+      .fields = matrix_fields<NorMuonOptions>({{"beta2",
+                                                at<&NorMuonOptions::beta2>,
+                                                "decay of the second moment",
+                                                {.high = 1, .high_open = true}}}),
       .published_scale = UpdateScale::match_rms_adamw,
       .direction = normuon_direction,
       .row_state_name = [](const Rule&) -> std::string_view { return "second_momentum_buffer"; },

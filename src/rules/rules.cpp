@@ -2,8 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
-#include <cmath>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -52,11 +51,9 @@ template <class Value>
 constexpr bool kIsNumber = std::is_same_v<Value, double> || std::is_same_v<Value, int>;
 
 template <class Value>
-bool holds(Value value, const Bounds& bounds) {
+bool holds(Value value, const Numbers& bounds) {
   if constexpr (kIsNumber<Value>) {
-    const auto number = static_cast<double>(value);
-    return (bounds.low_open ? number > bounds.low : number >= bounds.low) &&
-           (bounds.high_open ? number < bounds.high : number <= bounds.high);
+    return bounds.contains(value);
   } else {
     return std::ranges::any_of(names_of(&value), [&](const auto& entry) { return entry.second == value; });
   }
@@ -65,8 +62,7 @@ bool holds(Value value, const Bounds& bounds) {
 template <class Value>
 std::string value_text(Value value) {
   if constexpr (kIsNumber<Value>) {
-    std::array<char, 32> buffer{};
-    return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr};
+    return number_text(value);
   } else {
     for (const auto& [entry, named] : names_of(&value)) {
       if (named == value) return std::string(entry);
@@ -87,27 +83,20 @@ HyperparameterValue typed(Value value) {
 }
 
 template <class Value>
-std::string bounds_text(const Value* value, const Bounds& bounds) {
-  std::ostringstream text;
-  if constexpr (kIsNumber<Value>) {
-    text << (std::is_same_v<Value, int> ? "an integer" : "a finite number")
-         << (bounds.low_open ? " > " : " >= ") << bounds.low;
-    if (bounds.high < Bounds{}.high) text << (bounds.high_open ? " and < " : " and <= ") << bounds.high;
+std::string bounds_text(const Value* value, const Numbers& bounds) {
+  if constexpr (std::is_same_v<Value, double>) {
+    return bounds.text();
+  } else if constexpr (std::is_same_v<Value, int>) {
+    return Integers{static_cast<int>(bounds.low), static_cast<int>(bounds.high)}.text();
   } else {
-    for (const auto& [entry, named] : names_of(value)) text << (text.tellp() > 0 ? ", " : "one of ") << entry;
+    return "one of " + listed(names_of(value), &std::pair<std::string_view, Value>::first);
   }
-  return text.str();
 }
 
 template <class Value>
-bool read_text(Value& field, const Bounds& bounds, std::string_view text) {
+bool read_text(Value& field, const Numbers& bounds, std::string_view text) {
   if constexpr (kIsNumber<Value>) {
-    Value number{};
-    const char* end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data(), end, number);
-    if (error != std::errc{} || stop != end || !holds(number, bounds)) return false;
-    field = number;
-    return true;
+    return read_number(field, text, bounds);
   } else {
     for (const auto& [entry, named] : names_of(&field)) {
       if (entry == text) return field = named, true;
@@ -117,7 +106,7 @@ bool read_text(Value& field, const Bounds& bounds, std::string_view text) {
 }
 
 template <class Value>
-bool read_typed(Value& field, const Bounds& bounds, const HyperparameterValue& value) {
+bool read_typed(Value& field, const Numbers& bounds, const HyperparameterValue& value) {
   if (const auto* text = std::get_if<std::string>(&value)) {
     return !kIsNumber<Value> && read_text(field, bounds, *text);
   }
@@ -152,10 +141,8 @@ const Field& field_named(const Rule& rule, std::string_view key) {
   if (found != fields.end()) return *found;
   std::vector<std::string> keys;
   for (const Field& field : fields) keys.emplace_back(field.name);
-  std::string list;
-  for (const std::string& entry : keys) list += (list.empty() ? "" : ", ") + entry;
   fail("set_hyperparameter", name(rule), " has no hyperparameter '", key, "'; did you mean '",
-       nearest(key, keys), "'? There are: ", list);
+       nearest(key, keys), "'? There are: ", listed(keys));
 }
 
 template <std::size_t... I>
@@ -199,11 +186,9 @@ Rule rule_of(std::string_view wanted) {
   for (const Rule& rule : all_rules()) {
     if (name(rule) == wanted) return rule;
   }
-  std::string list;
   const std::vector<std::string> names = rule_names();
-  for (const std::string& entry : names) list += (list.empty() ? "" : ", ") + entry;
   fail("rule_of", "There is no optimizer '", wanted, "'; did you mean '", nearest(wanted, names),
-       "'? There are: ", list);
+       "'? There are: ", listed(names));
 }
 
 std::vector<Hyperparameter> hyperparameters(const Rule& rule) {
