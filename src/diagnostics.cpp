@@ -111,10 +111,13 @@ double effective_rank(Backend& backend, ConstMatrixView x) {
   if (!all_finite(backend, X)) fail("effective_rank", "The matrix has an Inf or NaN: ", shape_text(x));
   backend.gram(X, S);
   backend.symmetric_eigen(S, w);  // squared singular values
-  const std::vector<double> squares = values_of(backend, w);
+  return effective_rank(values_of(backend, w));
+}
+
+double effective_rank(std::span<const double> squares) {
   double total = 0;
   for (const double square : squares) total += std::max(square, 0.0);
-  if (total == 0) return 0;
+  if (!(total > 0)) return 0;
   double entropy = 0;
   for (const double square : squares) {
     const double share = square / total;

@@ -1,7 +1,10 @@
 #include "aurora/roles.hpp"
 
+#include <fnmatch.h>
+
 #include <algorithm>
 #include <array>
+#include <map>
 #include <set>
 
 #include "error.hpp"
@@ -214,23 +217,8 @@ const ParameterInfo* guess_head(const Model& model) {
 
 }  // namespace
 
-/// On a mismatch the last * takes one character more.
-bool matches(std::string_view pattern, std::string_view text) {
-  std::size_t p = 0, t = 0, star = std::string_view::npos, taken = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      taken = t;
-    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
-      ++p, ++t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++taken;
-    } else {
-      return false;
-    }
-  }
-  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+bool matches(const std::string& pattern, const std::string& name) {
+  return fnmatch(pattern.c_str(), name.c_str(), FNM_NOESCAPE) == 0;
 }
 
 std::vector<RoutedParameter> route(std::span<const ParameterInfo> parameters,
@@ -280,6 +268,7 @@ std::string matrices_text(std::span<const Index> shape, const Dimensions& dimens
 }
 
 std::string routing_table(std::span<const RoutedParameter> parameters, std::string_view matrix_name) {
+  std::map<std::string, int> methods;
   const std::array<std::string, 5> head = {"parameter", "shape", "optimizer", "matrices", "reason"};
   std::vector<std::array<std::string, 5>> lines = {head};
   for (const auto& parameter : parameters) {
@@ -288,6 +277,7 @@ std::string routing_table(std::span<const RoutedParameter> parameters, std::stri
         {parameter.name, shape_of(parameter.shape), std::string(matrix ? matrix_name : "adamw"),
          matrix && parameter.dimensions ? matrices_text(parameter.shape, *parameter.dimensions) : "-",
          (parameter.guessed ? "guess: " : "") + parameter.reason});
+    if (matrix && !parameter.method.empty()) ++methods[parameter.method];
   }
   std::array<std::size_t, 4> widths{};
   for (const auto& line : lines) {
@@ -298,6 +288,10 @@ std::string routing_table(std::span<const RoutedParameter> parameters, std::stri
     for (std::size_t i = 0; i < widths.size(); ++i)
       text += line[i] + std::string(widths[i] - line[i].size() + 2, ' ');
     text += line[4] + "\n";
+  }
+  for (const auto& [method, count] : methods) {
+    text.append(matrix_name).append(" of ").append(std::to_string(count));
+    text += (count == 1 ? " parameter: " : " parameters: ") + method + "\n";
   }
   return text;
 }

@@ -153,6 +153,9 @@ TEST(EffectiveRank, CountsEqualDirectionsAndIsZeroForZero) {
   const auto backend = make_cpu_backend();
   EXPECT_NEAR(effective_rank(*backend, Stored(orthonormal(random, 20, 5), DType::f64).cview()), 5, 1e-12);
   EXPECT_NEAR(effective_rank(*backend, Stored(diagonal({1, 1e-9, 0}), DType::f64).cview()), 1, 1e-12);
+  EXPECT_NEAR(effective_rank(std::vector<double>{3, 3, -1e-9, 0}), 2, 1e-12);
+  EXPECT_EQ(effective_rank(std::vector<double>{0, -1e-9}), 0);
+  EXPECT_EQ(effective_rank(std::vector<double>{std::numeric_limits<double>::quiet_NaN(), 1}), 0);
   EXPECT_EQ(effective_rank(*backend, Stored(Matrix{4, 3}, DType::f32).cview()), 0);
   EXPECT_NEAR(effective_rank(*backend, Stored(scaled(1e-200, identity(3)), DType::f64).cview()), 3, 1e-12);
 }

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 
@@ -12,7 +13,9 @@ namespace aurora::test {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 ParameterInfo linear(std::string name, std::vector<Index> shape) {
   return {.name = std::move(name), .shape = std::move(shape), .owner = {"Linear"}};
@@ -290,13 +293,15 @@ TEST(Routing, ObeysPatternsAndNamesThem) {
 
 TEST(Routing, MatchesWildcardsOverTheWholeName) {
   const std::vector<ParameterInfo> one = {linear("layers.10.up.weight", {8, 8})};
-  for (const std::string pattern : {"*", "layers.*", "*.weight", "layers.1?.up.weight", "l*s.*.*.w*t",
-                                    "layers.10.up.weight", "**weight", "layers.10.up.weight*"}) {
+  for (const std::string pattern :
+       {"*", "layers.*", "*.weight", "layers.1?.up.weight", "l*s.*.*.w*t", "layers.10.up.weight", "**weight",
+        "layers.10.up.weight*", "layers.[0-9]*.up.*", "layers.1[!1-9].up.weight"}) {
     EXPECT_EQ(route(one, std::vector<RoutePattern>{{pattern, Route::adamw}}).front().route, Route::adamw)
         << pattern;
   }
   for (const std::string pattern :
-       {"", "layers", "up", "layers.1?.weight", "?ayers.10.up.weigh", "layers.10.up.weight?"}) {
+       {"", "layers", "up", "layers.1?.weight", "?ayers.10.up.weigh", "layers.10.up.weight?",
+        "layers.[a-z]*.up.weight", "layers.1\\0.up.weight"}) {
     EXPECT_THROW(route(one, std::vector<RoutePattern>{{pattern, Route::adamw}}), std::invalid_argument)
         << pattern;
   }
@@ -350,6 +355,22 @@ TEST(RoutingTable, HasALineForEachParameterWithNameShapeOptimizerAndReason) {
     EXPECT_THAT(line, HasSubstr(parameter.route == Route::matrix ? " aurora " : " adamw "));
     EXPECT_THAT(line, HasSubstr(parameter.reason));
   }
+}
+
+TEST(RoutingTable, EndsWithHowManyMatricesAreComputedHow) {
+  std::vector<RoutedParameter> routed = route(llama());
+  const auto matrices =
+      std::ranges::count_if(routed, [](const auto& entry) { return entry.route == Route::matrix; });
+  EXPECT_THAT(routing_table(routed, "muon"), Not(HasSubstr("parameters: ")));
+  for (RoutedParameter& entry : routed) entry.method = "exact polar factors";
+  EXPECT_THAT(routing_table(routed, "muon"),
+              EndsWith("\nmuon of " + std::to_string(matrices) + " parameters: exact polar factors\n"));
+  const auto one = std::ranges::find(routed, Route::matrix, &RoutedParameter::route);
+  one->method = "polar-express-7 in float16";
+  EXPECT_THAT(
+      routing_table(routed, "muon"),
+      EndsWith("\nmuon of " + std::to_string(matrices - 1) +
+               " parameters: exact polar factors\nmuon of 1 parameter: polar-express-7 in float16\n"));
 }
 
 }  // namespace

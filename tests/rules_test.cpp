@@ -166,6 +166,7 @@ TEST(Variants, TakeTorchsPairOfBetas) {
 TEST(Methods, AreNamedAsTheyAreResolved) {
   EXPECT_EQ(method_text(AuroraOptions{}, Device::cpu), "exact polar factors");
   EXPECT_EQ(method_text(AuroraOptions{}, Device::accelerator), "polar-express-7 in float16");
+  EXPECT_EQ(method_text(AuroraOptions{}, Device::accelerator, DType::f64), "exact polar factors");
   EXPECT_EQ(method_text(MuonOptions{.polar = Polar::exact}, Device::accelerator), "exact polar factors");
   EXPECT_EQ(method_text(AdamWOptions{}, Device::cpu), "element by element");
 }

@@ -46,5 +46,7 @@ OrthogonalityError orthogonality_error(Backend& backend, ConstMatrixView u);
 
 /// exp(entropy of s_i^2 / sum s^2) over the singular values of X; 0 for a zero matrix.
 double effective_rank(Backend& backend, ConstMatrixView x);
+/// The same from the squares s_i^2; those below 0, of rounding, count as 0.
+double effective_rank(std::span<const double> squared_singular_values);
 
 }  // namespace aurora

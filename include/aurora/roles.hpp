@@ -50,9 +50,12 @@ struct RoutedParameter {
   /// How it is cut into matrices; for Route::adamw nothing, or how it would be.
   std::optional<Dimensions> dimensions = {};
   NeuronSide neurons = NeuronSide::output;
+  /// How the matrix rule computes it, what `auto` stands for resolved: method_text of rules.hpp. Empty until an
+  /// optimizer has the parameter.
+  std::string method = {};
 };
 
-/// Sends every parameter whose name matches `pattern` (shell wildcards * and ?) to `route`.
+/// Sends every parameter whose name matches `pattern` (shell wildcards *, ? and [a-z]) to `route`.
 struct RoutePattern {
   std::string pattern;
   Route route;
@@ -62,8 +65,9 @@ struct RoutePattern {
 /// block, or the model is known to have none.
 enum class UnnamedHead : std::uint8_t { last_linear, none };
 
-/// Whether a name matches a pattern, as a whole.
-bool matches(std::string_view pattern, std::string_view name);
+/// Whether a name matches a pattern, as a whole: POSIX fnmatch, in which * and ? also stand for dots and slashes
+/// and a backslash is a character like others.
+bool matches(const std::string& pattern, const std::string& name);
 
 /// Routing by role, from one table (src/role_table.cpp) of what parameters of known classes and names are,
 /// and how they are cut; the class of the owner counts more than the name. To AdamW: fewer than two

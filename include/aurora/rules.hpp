@@ -193,9 +193,9 @@ std::string_view row_state_name(const Rule& rule);
 /// the others.
 Index row_state_size(const Rule& rule, Index rows, Index cols);
 
-/// How a matrix rule computes on a device, `automatic` resolved: "exact polar factors",
+/// How a rule computes directions of this type on a device, `automatic` resolved: "exact polar factors",
 /// "polar-express-7 in float16".
-std::string method_text(const Rule& rule, Device device);
+std::string method_text(const Rule& rule, Device device, DType dtype = DType::f32);
 
 /// direction <- the rule's direction for a blended gradient (or batch) of the same shape, float32 or float64.
 /// `row_state`: row_state_size x 1 for each matrix, the rule's memory from step to step, updated; none where

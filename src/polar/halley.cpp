@@ -39,6 +39,12 @@ MatrixView like(Backend& backend, ConstMatrixView x) {
   return backend.scratch(x.rows, x.cols, 1, x.dtype, layout_of(x));
 }
 
+MatrixView copy_of(Backend& backend, ConstMatrixView x, DType dtype) {
+  const MatrixView copy = backend.scratch(x.rows, x.cols, 1, dtype, layout_of(x));
+  backend.axpby(1.0, x, 0.0, copy);
+  return copy;
+}
+
 /// s = s + value I; s is packed.
 void shift_diagonal(Backend& backend, double value, MatrixView s) {
   const ScratchFrame frame(backend);
@@ -102,62 +108,64 @@ double smallest_eigenvalue(Backend& backend, ConstMatrixView r) {
 }
 
 /// X <- X (a + b S) (I + c S)^-1 for S = X'X, where S may be wider than X: the factor of I + c S is in its
-/// type. Returns false where I + c S is not positive definite to working precision.
-bool halley_step(Backend& backend, const Halley& halley, ConstMatrixView S, MatrixView X) {
+/// type. l <- what the step makes of a singular value l. Returns false where I + c S is not positive definite to
+/// working precision.
+bool halley_step(Backend& backend, const Halley& halley, ConstMatrixView S, MatrixView X, double& l) {
   const ScratchFrame frame(backend);
-  const MatrixView Y = like(backend, X);
-  MatrixView Z = square(backend, S.rows, S.dtype);
+  const MatrixView Z = square(backend, S.rows, S.dtype), Y = copy_of(backend, X, X.dtype);
   backend.axpby(halley.c, S, 0.0, Z);
   shift_diagonal(backend, 1.0, Z);
   if (!(backend.cholesky(Z) > 0)) return false;
-  if (S.dtype != X.dtype) {
-    const MatrixView rounded = square(backend, S.rows, X.dtype);
-    backend.axpby(1.0, Z, 0.0, rounded);
-    Z = rounded;
-  }
-  backend.axpby(1.0, X, 0.0, Y);
-  backend.divide_by_upper(Z, Y);
-  backend.divide_by_upper(transposed(Z), Y);
+  const ConstMatrixView R = S.dtype == X.dtype ? Z : copy_of(backend, Z, X.dtype);
+  backend.divide_by_upper(R, Y);
+  backend.divide_by_upper(transposed(R), Y);
   backend.axpby(halley.a - halley.b / halley.c, Y, halley.b / halley.c, X);
+  l = halley(l);
   return true;
 }
 
-/// X <- X (I + W)^-1/2 / sqrt(mean) for X'X = mean (I + W) and |W|_2 <= width <= kQuartic: Taylor's
-/// polynomial of degree 1, 2 or 4 with its next term t^k replaced by t^k - 2^(1-k) T_k(t), on [-width,
-/// width], which is of lower degree (Chebyshev's economization). P is scratch of X's shape.
-void end_with_polynomial(Backend& backend, double mean, double width, ConstMatrixView W, MatrixView P,
-                         MatrixView& X) {
-  const MatrixView Y = like(backend, X);  // outlives the frame
+/// p(t) = sum of p_i t^i.
+struct Polynomial {
+  int degree;
+  double p0, p1, p2 = 0, p3 = 0, p4 = 0;
+};
+
+/// (1 + t)^-1/2 for |t| <= width <= kQuartic: Taylor's polynomial of degree 1, 2 or 4 with its next term,
+/// t^k, replaced by what is left of it without 2 (width / 2)^k T_k(t / width) (Chebyshev's economization):
+///   t^2 -> w^2 / 2,  t^3 -> 3/4 w^2 t,  t^5 -> 5/4 w^2 t^3 - 5/16 w^4 t.
+Polynomial inverse_root(double width) {
   constexpr double c1 = -1.0 / 2, c2 = 3.0 / 8, c3 = -5.0 / 16, c4 = 35.0 / 128, c5 = -63.0 / 256;
-  const ScratchFrame frame(backend);
   const double w2 = width * width;
-  double constant = 1;
-  if (width <= kLinear) {
-    backend.axpby(c1, W, 0.0, P);
-    constant += c2 * w2 / 2;
-  } else {
-    const MatrixView V = square(backend, X.rows, X.dtype);
+  if (width <= kLinear) return {.degree = 1, .p0 = 1 + c2 * w2 / 2, .p1 = c1};
+  if (width <= kQuadratic) return {.degree = 2, .p0 = 1, .p1 = c1 + c3 * w2 * 3 / 4, .p2 = c2};
+  return {
+      .degree = 4, .p0 = 1, .p1 = c1 - c5 * w2 * w2 * 5 / 16, .p2 = c2, .p3 = c3 + c5 * w2 * 5 / 4, .p4 = c4};
+}
+
+/// P = p(W) = p0 I + p1 W + W^2 (p2 I + p3 W + p4 W^2), W symmetric.
+void evaluate(Backend& backend, const Polynomial& p, ConstMatrixView W, MatrixView P) {
+  const ScratchFrame frame(backend);
+  backend.axpby(p.p1, W, 0.0, P);
+  if (p.degree > 1) {
+    const MatrixView V = square(backend, W.rows, W.dtype);
     backend.gram(W, V);
-    if (width <= kQuadratic) {
-      backend.axpby(c1 + c3 * w2 * 3 / 4, W, 0.0, P);
-      backend.axpby(c2, V, 1.0, P);
+    if (p.degree == 2) {
+      backend.axpby(p.p2, V, 1.0, P);
     } else {
-      const MatrixView Q = square(backend, X.rows, X.dtype);
-      backend.axpby(c3 + c5 * w2 * 5 / 4, W, 0.0, Q);
-      backend.axpby(c4, V, 1.0, Q);
-      shift_diagonal(backend, c2, Q);
-      backend.axpby(c1 - c5 * w2 * w2 * 5 / 16, W, 0.0, P);
+      const MatrixView Q = square(backend, W.rows, W.dtype);
+      backend.axpby(p.p3, W, 0.0, Q);
+      backend.axpby(p.p4, V, 1.0, Q);
+      shift_diagonal(backend, p.p2, Q);
       backend.multiply(1.0, V, Q, 1.0, P);
     }
   }
-  shift_diagonal(backend, constant, P);
-  backend.multiply(1 / std::sqrt(mean), X, P, 0.0, Y);
-  X = Y;
+  shift_diagonal(backend, p.p0, P);
 }
 
-/// X <- polar(X) for S = X'X (overwritten), with X's least singular value about l of the largest. Returns
-/// false where it does not converge.
-bool iterate(Backend& backend, double l, MatrixView S, MatrixView& X) {
+/// P = polar(X) for S = X'X, with X's least singular value about l of the largest; X and S are destroyed.
+/// Halley's steps until X'X = mean (I + W) with a small W, then P = X (I + W)^-1/2 / sqrt(mean). Returns false
+/// where that does not come.
+bool iterate(Backend& backend, double l, MatrixView S, MatrixView X, MatrixView P) {
   const Index n = X.rows;
   const MatrixView W = square(backend, n, X.dtype);
   for (int step = 0; step < kMostSteps; ++step) {
@@ -166,15 +174,26 @@ bool iterate(Backend& backend, double l, MatrixView S, MatrixView& X) {
     shift_diagonal(backend, -1.0, W);
     const double width = kWidthError * largest_eigenvalue(backend, W);
     if (width <= kQuartic) {
-      end_with_polynomial(backend, mean, width, W, S, X);
+      evaluate(backend, inverse_root(width), W, S);
+      backend.multiply(1 / std::sqrt(mean), X, S, 0.0, P);
       return true;
     }
-    const Halley halley(std::clamp(l, kLeastInFloat32, 0.999));
-    if (!halley_step(backend, halley, S, X)) return false;
-    l = halley(l);
+    if (!halley_step(backend, Halley(std::clamp(l, kLeastInFloat32, 0.999)), S, X, l)) return false;
     backend.gram(X, S);
   }
   return false;
+}
+
+/// P = polar(X), in P's type, for a square X with singular values in about [l, 1]; X is destroyed. gram(type) is
+/// X'X in that type, in memory of its own. The first step may be one on the Gram matrix in float64.
+template <class Gram>
+bool square_polar(Backend& backend, double l, bool first_in_float64, Gram&& gram, MatrixView X,
+                  MatrixView P) {
+  if (first_in_float64 && !halley_step(backend, Halley(l), gram(DType::f64), X, l)) return false;
+  if (X.dtype != P.dtype) X = copy_of(backend, X, P.dtype);
+  const MatrixView S = first_in_float64 ? square(backend, X.rows, X.dtype) : gram(X.dtype);
+  if (first_in_float64) backend.gram(X, S);
+  return iterate(backend, l, S, X, P);
 }
 
 }  // namespace
@@ -186,71 +205,50 @@ double eigenvalue_ratio(Backend& backend, ConstMatrixView R) {
 bool product_polar(Backend& backend, ConstMatrixView Q, ConstMatrixView R, MatrixView U) {
   const ScratchFrame frame(backend);
   const Index n = Q.cols;
-  const MatrixView S = square(backend, n, Q.dtype), T = square(backend, n, Q.dtype);
+  const MatrixView S = square(backend, n, Q.dtype);
   backend.gram(Q, S);
   if (!(backend.cholesky(S) > 0) || eigenvalue_ratio(backend, S) < kOrthogonalGramEigenvalue) return false;
-  backend.axpby(1.0, S, 0.0, T);
-  backend.multiply_by_upper(R, T);
+  const MatrixView T = copy_of(backend, S, S.dtype);
+  backend.multiply_by_upper(R, T);  // T = S R
 
   const double largest = largest_squared(backend, T);
-  double l = std::sqrt(smallest_eigenvalue(backend, T) / largest);
+  const double l = std::sqrt(smallest_eigenvalue(backend, T) / largest);
   if (!(l >= kLeastInFloat64)) return false;
   backend.axpby(1 / std::sqrt(largest), T, 0.0, T);
-  const MatrixView gram = square(backend, n, T.dtype);
-  MatrixView X = transposed(T);  // X'X = T T' is the cheaper product
-  if (l >= kLeastInFloat32) {
-    backend.upper_row_gram(T, gram);
-  } else {
-    const MatrixView wide = square(backend, n, DType::f64), wide_gram = square(backend, n, DType::f64);
-    backend.axpby(1.0, T, 0.0, wide);
-    backend.upper_row_gram(wide, wide_gram);
-    const Halley halley(l);
-    if (!halley_step(backend, halley, wide_gram, X)) return false;
-    l = halley(l);
-    backend.gram(X, gram);
-  }
-  if (!iterate(backend, l, gram, X)) return false;
-  backend.divide_by_upper(transposed(S), X);  // X' = S^-1 polar(T)
-  backend.multiply(1.0, Q, transposed(X), 0.0, U);
+  const auto row_gram = [&](DType type) {
+    const MatrixView gram = square(backend, n, type);
+    backend.upper_row_gram(type == T.dtype ? T : copy_of(backend, T, type), gram);
+    return gram;
+  };
+  const MatrixView X = transposed(T), P = like(backend, X);  // X'X = T T' is the cheaper product
+  if (!square_polar(backend, l, l < kLeastInFloat32, row_gram, X, P)) return false;
+  backend.divide_by_upper(transposed(S), P);  // P' = S^-1 polar(T)
+  backend.multiply(1.0, Q, transposed(P), 0.0, U);
   return true;
 }
 
 bool halley_polar(Backend& backend, ConstMatrixView S, MatrixView X, MatrixView U) {
   const ScratchFrame frame(backend);
   const Index n = X.cols;
-  const MatrixView A = square(backend, n, DType::f64), R = square(backend, n, DType::f64);
   const double largest = largest_eigenvalue(backend, S);
+  const MatrixView A = square(backend, n, DType::f64);
   backend.axpby(1 / largest, S, 0.0, A);
-  backend.axpby(1.0, A, 0.0, R);
-  if (!(backend.cholesky(R) > 0)) return false;
-  double l = std::sqrt(smallest_eigenvalue(backend, R));
+  const MatrixView R = copy_of(backend, A, DType::f64);
+  if (!(backend.cholesky(R) > 0)) return false;  // A = R'R
+  const double l = std::sqrt(smallest_eigenvalue(backend, R));
   if (!(l >= kLeastInFloat64)) return false;
 
-  MatrixView P = square(backend, n, U.dtype);
-  const MatrixView gram = square(backend, n, U.dtype);
   const bool lift = l * l < kAccurateGramEigenvalue;
-  if (lift) {
-    const MatrixView T = square(backend, n, DType::f64);
-    backend.axpby(1.0, R, 0.0, T);
-    const Halley halley(l);
-    if (!halley_step(backend, halley, A, T)) return false;
-    l = halley(l);
-    backend.axpby(1.0, T, 0.0, P);
-    backend.gram(P, gram);
-  } else {
-    backend.axpby(1.0, R, 0.0, P);
-    backend.axpby(1.0, A, 0.0, gram);
-  }
-  if (!iterate(backend, l, gram, P)) return false;
+  const auto gram = [&](DType type) { return type == A.dtype ? A : copy_of(backend, A, type); };
+  const MatrixView T = copy_of(backend, R, lift ? DType::f64 : U.dtype), P = square(backend, n, U.dtype);
+  if (!square_polar(backend, l, lift, gram, T, P)) return false;
 
-  const MatrixView Q = backend.scratch(X.rows, n, 1, U.dtype, layout_of(X));
   if (lift) {
     backend.divide_by_upper(R, X);
   } else {
-    const MatrixView r = square(backend, n, U.dtype);
-    backend.axpby(1.0, R, 0.0, r);
-    backend.divide_by_upper(transposed(r), transposed(P));  // R^-1 polar(R)
+    backend.divide_by_upper(transposed(copy_of(backend, R, U.dtype)), transposed(P));  // R^-1 polar(R)
   }
+  const MatrixView Q = backend.scratch(X.rows, n, 1, U.dtype, layout_of(X));
   backend.axpby(1 / std::sqrt(largest), X, 0.0, Q);
   backend.multiply(1.0, Q, P, 0.0, U);
   return true;

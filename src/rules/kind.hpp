@@ -29,8 +29,8 @@ Field::Pointer at(Rule& rule) {
 }
 
 struct RuleKind {
-  std::string_view name;        // "normuon"
-  std::string_view class_name;  // "NorMuon", of the class in C++ and Python
+  std::string_view name;        // "muon", in files, flags and checkpoints
+  std::string_view class_name;  // "Muon", of the class in C++ and Python
   std::string_view meaning;     // one line for people, with its source
   std::string_view formula;     // B is the blended gradient, U the direction
   std::vector<Field> fields;

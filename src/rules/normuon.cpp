@@ -8,14 +8,12 @@ namespace {
 void normuon_direction(Backend& backend, const Rule& rule, ConstMatrixView B, MatrixView v, MatrixView U) {
   const auto& options = std::get<NorMuonOptions>(rule);
   const ScratchFrame frame(backend);
-  const MatrixView h = backend.scratch(B.rows, 1, B.batch, DType::f64),
-                   d = backend.scratch(B.rows, 1, B.batch, DType::f64);
+  const MatrixView d = backend.scratch(B.rows, 1, B.batch, DType::f64), h = d;  // d takes the place of h
   const MatrixView before = backend.scratch(1, 1, B.batch, DType::f64),
                    after = backend.scratch(1, 1, B.batch, DType::f64);
   polar(backend, B, options.polar, U, options.precision);
   backend.row_dots(U, U, h);
-  backend.apply(formulas::NorMuonMoment{.beta2 = options.beta2, .cols = static_cast<double>(B.cols)}, {h, v},
-                {v});
+  backend.apply(formulas::NorMuonMoment{options.beta2, static_cast<double>(B.cols)}, {h, v}, {v});
   backend.apply(formulas::NorMuonSums{}, {transposed(h), transposed(v)}, {before, after});
   backend.apply(formulas::NorMuonScale{}, {v, before, after}, {d});
   backend.scale_rows(d, U, U);

@@ -283,10 +283,10 @@ Index row_state_size(const Rule& rule, Index rows, Index cols) {
   return size_of == nullptr ? 0 : size_of(rule, rows, cols);
 }
 
-std::string method_text(const Rule& rule, Device device) {
+std::string method_text(const Rule& rule, Device device, DType dtype) {
   for (const Field& field : kind_of(rule).fields) {
     if (field.name != "polar") continue;
-    const Polar method = resolved(*std::get<Polar*>(field.in(mutable_rule(rule))), device);
+    const Polar method = resolved(*std::get<Polar*>(field.in(mutable_rule(rule))), device, dtype);
     if (method == Polar::exact) return "exact polar factors";
     const Precision precision =
         resolved(*std::get<Precision*>(field_named(rule, "precision").in(mutable_rule(rule))), device);
