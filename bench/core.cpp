@@ -5,11 +5,11 @@
 #include <ATen/Parallel.h>
 #include <torch/torch.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <vector>
 
+#include "aurora/diagnostics.hpp"
 #include "aurora/step.hpp"
 
 namespace {
@@ -18,10 +18,7 @@ using namespace aurora;
 
 constexpr int kRounds = 15;
 
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + std::ssize(values) / 2, values.end());
-  return values[values.size() / 2];
-}
+double median(const std::vector<double>& values) { return quantile(values, 0.5); }
 
 template <class Work>
 double milliseconds(Work&& work) {

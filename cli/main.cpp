@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <utf8.h>
 
 #include <CLI/Error.hpp>
 #include <algorithm>
@@ -28,20 +29,6 @@ std::string first_line(std::string_view text) { return std::string(text.substr(0
 
 namespace {
 
-/// Of the first character of UTF-8: its code point and bytes.
-struct Character {
-  char32_t code;
-  std::size_t bytes;
-};
-Character first_character(std::string_view text) {
-  const auto lead = static_cast<unsigned char>(text.front());
-  if (lead < 0x80) return {lead, 1};
-  const std::size_t bytes = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  char32_t code = lead & (0x7FU >> bytes);
-  for (std::size_t i = 1; i < bytes; ++i) code = code << 6 | (static_cast<unsigned char>(text[i]) & 0x3FU);
-  return {code, bytes};
-}
-
 /// Controls, what turns the direction of text, and what breaks lines: a terminal obeys these.
 bool is_shown(char32_t code) {
   const auto between = [code](char32_t first, char32_t last) { return code >= first && code <= last; };
@@ -53,19 +40,18 @@ bool is_shown(char32_t code) {
 }  // namespace
 
 std::string printable(std::string_view text) {
-  const bool utf8 = trainer::is_utf8(text, false);
+  const bool valid = trainer::is_utf8(text, false);
   std::string out;
-  while (!text.empty()) {
-    const auto byte = static_cast<unsigned char>(text.front());
-    const auto [code, bytes] = utf8 ? first_character(text) : Character{byte, 1};
-    if (is_shown(code) && (utf8 || byte < 0x80)) {
-      out += text.substr(0, bytes);
-    } else if (code < 0x80 || !utf8) {
-      out += fmt::format("\\x{:02x}", byte);
+  for (auto next = text.begin(); next != text.end();) {
+    const auto begin = next;
+    const std::uint32_t code = valid ? utf8::unchecked::next(next) : static_cast<unsigned char>(*next++);
+    if (is_shown(code) && (valid || code < 0x80)) {
+      out.append(begin, next);
+    } else if (code < 0x80 || !valid) {
+      out += fmt::format("\\x{:02x}", code);
     } else {
-      out += fmt::format("\\u{{{:x}}}", static_cast<std::uint32_t>(code));
+      out += fmt::format("\\u{{{:x}}}", code);
     }
-    text.remove_prefix(bytes);
   }
   return out;
 }

@@ -13,6 +13,7 @@ set(AURORA_THIRD_PARTY
   "JSON for Modern C++|MIT|the command: code of its headers|nlohmann-json"
   "toml++|MIT|the command: code of its headers|tomlplusplus"
   "{fmt}|MIT, with an exception for object code|the command: code of its headers|"
+  "UTF8-CPP|BSL-1.0, which asks for no text beside object code|the command: code of its headers|"
   "Boost.Math|BSL-1.0, which asks for no text beside object code|the command: code of its headers|")
 
 # THIRD_PARTY.md.

@@ -1,5 +1,7 @@
 #include "text_data.hpp"
 
+#include <utf8.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -278,26 +280,16 @@ Index TextData::validation_sequences(Index context, Index max_sequences,
 }
 
 bool is_utf8(std::string_view bytes, bool cut_off) {
-  const auto at = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
-  for (std::size_t i = 0; i < bytes.size();) {
-    const unsigned char lead = at(i);
-    const std::size_t length = lead < 0x80   ? 1
-                               : lead < 0xC2 ? 0
-                               : lead < 0xE0 ? 2
-                               : lead < 0xF0 ? 3
-                               : lead < 0xF5 ? 4
-                                             : 0;
-    if (length == 0) return false;
-    // The second byte's bounds keep out longer forms than needed, surrogates, and what is above U+10FFFF.
-    const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-    const unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-    for (std::size_t k = 1; k < length; ++k) {
-      if (i + k == bytes.size()) return cut_off;
-      if (at(i + k) < (k == 1 ? low : 0x80) || at(i + k) > (k == 1 ? high : 0xBF)) return false;
-    }
-    i += length;
+  const auto invalid = utf8::find_invalid(bytes.begin(), bytes.end());
+  if (invalid == bytes.end()) return true;
+  try {
+    utf8::peek_next(invalid, bytes.end());
+  } catch (const utf8::not_enough_room&) {
+    return cut_off;
+  } catch (const utf8::exception&) {
+    return false;
   }
-  return true;
+  return false;
 }
 
 }  // namespace aurora::trainer

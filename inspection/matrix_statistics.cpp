@@ -85,15 +85,6 @@ double cv_of_roots(std::vector<double> squares) {
   return coefficient_of_variation(squares);
 }
 
-double entropy_rank(const std::vector<double>& squares) {
-  double total = 0, entropy = 0;
-  for (const double square : squares) total += std::max(square, 0.0);
-  for (const double square : squares) {
-    if (square > 0) entropy -= square / total * std::log(square / total);
-  }
-  return std::exp(entropy);
-}
-
 /// |u_i|^2 of the polar factor, along its rows seen tall (the longer side) or its columns. V: eigenvectors of
 /// the Gram matrix, which it writes over, w: eigenvalues.
 std::vector<double> leverage_of(Backend& backend, const TallBlocks& blocks, double scale, bool longer_side,
@@ -169,7 +160,7 @@ MatrixStatistics measure(Backend& backend, const TensorEntry& matrix, NeuronAxis
   const std::vector<double> squares = values_of(backend, w);
   const double largest = squares.back(), cut = kRankCut * kRankCut * largest;
   result.numerical_rank = std::ranges::count_if(squares, [&](double square) { return square > cut; });
-  result.effective_rank = entropy_rank(squares);
+  result.effective_rank = effective_rank(squares);
   result.sigma_max = std::ldexp(std::sqrt(largest), exponent);
   result.sigma_min = squares.front() > cut ? std::ldexp(std::sqrt(squares.front()), exponent) : 0.0;
 

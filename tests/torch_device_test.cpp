@@ -164,7 +164,7 @@ TEST_P(OnADevice, NothingChangesAfterOneGradientThatIsNotFinite) {
 
 TEST(TorchDevice, NobodyWaitsInAStep) {
   for (const std::string_view name :
-       {"adamw", "muon", "normuon", "u-normuon", "aurora", "aurora:pp_iterations=4",
+       {"adamw", "muon", "normuon", "u-normuon", "row-normalized", "aurora", "aurora:pp_iterations=4",
         "muon:polar=keller-jordan-5", "aurora:balance=release+polar=cans-12"}) {
     Twins twins(some_matrices(torch::kFloat32), parse_variant(name));
     for (std::uint64_t step = 1; step <= 3; ++step) {
@@ -283,6 +283,18 @@ TEST(TorchDevice, ExactIsExactThereToo) {
     EXPECT_TRUE(close_tensors(polar_there(single, Polar::exact).to(torch::kFloat64), expected, 2e-5))
         << condition;
   }
+}
+
+TEST(TorchDevice, TheMethodIsThatOfTheDeviceAndTypeOfTheParameter) {
+  torch::nn::Linear single(8, 16), wide(8, 16);
+  single->to(other_device());
+  wide->to(other_device(), torch::kFloat64);
+  const std::vector<RoutePattern> all = {{"weight", Route::matrix}};
+  EXPECT_EQ(Muon(*single, {}, {}, all).routing()[0].method, "polar-express-7 in float16");
+  EXPECT_EQ(Muon(*wide, {}, {}, all).routing()[0].method, "exact polar factors");
+  EXPECT_EQ(Muon(*single, {.polar = Polar::exact}, {}, all).routing()[0].method, "exact polar factors");
+  EXPECT_EQ(Muon(*single, {.precision = Precision::float32}, {}, all).routing()[0].method,
+            "polar-express-7 in float32");
 }
 
 TEST(TorchDevice, TheAutomaticPolarFactorHasTheStatedAccuracy) {

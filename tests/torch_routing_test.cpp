@@ -54,6 +54,7 @@ TEST(TorchRouting, SendsHiddenMatricesToTheRuleAndTheRestToAdamW) {
   EXPECT_EQ(found.at("tokens.weight"), "adamw: embedding");
   EXPECT_EQ(found.at("blocks.0.norm.weight"), "adamw: fewer than two dimensions");
   for (const auto& each : optimizer.routing()) {
+    EXPECT_EQ(each.method, each.route == Route::matrix ? "exact polar factors" : "");
     if (each.name != "blocks.1.qkv.weight") continue;
     EXPECT_EQ(matrices_text(each.shape, *each.dimensions), "3 of 16x16");
     EXPECT_TRUE(each.guessed) << "a name alone does not tell how it is fused";

@@ -1,4 +1,4 @@
-// One suite over all six rules: what every optimizer must do in libtorch.
+// One suite over all rules: what every optimizer must do in libtorch.
 #include <limits>
 #include <string_view>
 

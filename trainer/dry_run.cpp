@@ -8,7 +8,9 @@ namespace aurora::trainer {
 
 std::string dry_run(const TrainConfig& config, bool json) {
   validate(config);
-  const auto routes = route(parameters_of(config.model));
+  auto routes = route(parameters_of(config.model));
+  const Device device = config.device == "cpu" ? Device::cpu : Device::accelerator;
+  for (RoutedParameter& parameter : routes) parameter.method = method_text(config.rule(), device);
   const std::string matrix_name(name(config.rule()));
   if (!json) {
     std::ostringstream text;
@@ -24,6 +26,7 @@ std::string dry_run(const TrainConfig& config, bool json) {
     table.push_back({{"name", parameter.name},
                      {"shape", parameter.shape},
                      {"optimizer", parameter.route == Route::matrix ? matrix_name : "adamw"},
+                     {"method", parameter.route == Route::matrix ? parameter.method : ""},
                      {"reason", parameter.reason}});
   const nlohmann::ordered_json plan = {{"optimizer", matrix_name},
                                        {"parameters", parameter_count(config.model)},

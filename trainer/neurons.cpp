@@ -15,6 +15,12 @@ ConstMatrixView view(const torch::Tensor& matrix) {
           .dtype = matrix.scalar_type() == torch::kFloat64 ? DType::f64 : DType::f32};
 }
 
+/// A vector of float64 on the CPU.
+std::vector<double> numbers_in(const torch::Tensor& vector) {
+  const auto* begin = vector.const_data_ptr<double>();
+  return {begin, begin + vector.numel()};
+}
+
 std::string threshold_key(double threshold) { return nlohmann::json(threshold).dump(); }
 
 nlohmann::ordered_json matrix_record(const MatrixHealth& health) {
@@ -33,8 +39,7 @@ nlohmann::ordered_json matrix_record(const MatrixHealth& health) {
 std::vector<double> activation_rms(const torch::Tensor& activations) {
   const auto rms =
       activations.flatten(0, -2).to(torch::kFloat32).square().mean(0).sqrt().to(torch::kFloat64).cpu();
-  const auto* begin = rms.const_data_ptr<double>();
-  return {begin, begin + rms.numel()};
+  return numbers_in(rms);
 }
 
 double dead_share(std::span<const double> rms, double threshold) {
@@ -51,10 +56,8 @@ std::vector<Index> indices_below(std::span<const double> values, double bound) {
 double activation_effective_rank(const torch::Tensor& activations) {
   auto x = activations.flatten(0, -2).to(torch::kFloat32);
   if (x.size(0) < x.size(1)) x = x.t();
-  const auto squares = torch::linalg_eigvalsh(x.t().mm(x)).to(torch::kFloat64).clamp_min(0);
-  const auto shares = squares / squares.sum();
-  const double entropy = -torch::xlogy(shares, shares).sum().item<double>();
-  return std::isnan(entropy) ? 0 : std::exp(entropy);
+  const auto squares = torch::linalg_eigvalsh(x.t().mm(x)).to(torch::kFloat64).cpu();
+  return effective_rank(numbers_in(squares));
 }
 
 MatrixHealth matrix_health(Backend& backend, const torch::Tensor& momentum, const torch::Tensor& direction,

@@ -42,7 +42,7 @@ def scale_of(group: dict[str, Any]) -> str:
 
 def nearest(text: str, candidates: Sequence[str]) -> str: ...
 def matches(pattern: str, name: str) -> bool:
-    """Shell wildcards * and ?."""
+    """Shell wildcards *, ? and [a-z]."""
 
 def route(
     parameters: Sequence[dict[str, Any]], patterns: Sequence[tuple[str, bool]], backbone: bool
@@ -51,9 +51,12 @@ def route(
 
 def matrices_text(shape: Sequence[int], keys: dict[str, Any]) -> str: ...
 def routing_table(
-    lines: Sequence[tuple[str, Sequence[int], bool, str, bool, dict[str, Any]]], matrix_name: str
+    lines: Sequence[tuple[str, Sequence[int], bool, str, bool, dict[str, Any], str]], matrix_name: str
 ) -> str:
-    """Of (name, shape, whether to the matrix rule, reason, whether it is a guess, how it is cut)."""
+    """Of (name, shape, whether to the matrix rule, reason, whether it is a guess, how it is cut, method)."""
+
+def method_text(group: dict[str, Any], parameter: Tensor) -> str:
+    """How the rule of the group computes the parameter on its device, `auto` resolved."""
 
 def check_group(group: dict[str, Any], index: int) -> None:
     """Raises where a hyperparameter is out of bounds or the rule cannot step a parameter."""

@@ -41,7 +41,7 @@ class Options(TypedDict, total=False):
 
 
 OPTIONS = {
-    "patterns": "of a whole model: {name pattern (* and ?): rule, or keys of a group such as {'lr': 0.01}}; "
+    "patterns": "of a whole model: {name pattern (*, ? and [a-z]): rule, or keys of a group such as {'lr': 0.01}}; "
     "overrides the routing and the hyperparameters",
     "exclude": "of a whole model: name patterns of parameters that this optimizer leaves alone",
     "adamw_lr": "learning rate of what goes to AdamW (default 0.003)",
@@ -218,8 +218,8 @@ def param_groups(
         groups[-1]["weight_decay"] = 0.1
         optimizer = Aurora(groups)
 
-    Each has all keys of its rule, and its parameters as pairs (name, tensor). `rule` is "aurora", "muon", "normuon",
-    "u-normuon", "riemannian-aurora" or "adamw"; the options are the keywords of its class.
+    Each has all keys of its rule, and its parameters as pairs (name, tensor). `rule` is the name of a rule, as "aurora" and
+    "muon" are; the options are the keywords of its class.
     """
     entries = params if isinstance(params, nn.Module) else list(params)
     named = named_of(entries)

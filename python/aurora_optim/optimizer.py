@@ -40,19 +40,18 @@ class LoadedState:
 
 
 class SpectralOptimizer(Optimizer):
-    """A torch.optim.Optimizer whose groups may each follow any of the six rules (key "rule" of a group).
+    """A torch.optim.Optimizer whose groups may each follow any of the rules (key "rule" of a group).
 
     A step looks at all gradients of all groups first: one Inf or NaN and neither weights nor state change, and
     `skipped_steps` counts it. Parameters are float32, float64, bfloat16 or float16; states are float64 for float64
     parameters, else float32, under torch's names. Frozen parameters of a model are in its groups and are passed over
     while they have no gradient. CPU tensors are stepped by the core's own kernels with torch.get_num_threads()
-    threads, tensors on other devices by ATen operations: there the exact polar factor is seven steps of Polar Express in
-    float16, and a step of AdamW, Muon, NorMuon, UNorMuon or Aurora with balance odds does not wait for the device.
+    threads, tensors on other devices by ATen operations: there polar="auto" is seven steps of Polar Express in float16 for
+    float32 matrices, and a step with it does not wait for the device, but for balance "carried" and "optimum" and for
+    RiemannianAurora.
     """
 
     rule: ClassVar[str]
-    routing: Routing
-    """How the parameters of the model were routed; empty where the optimizer was made from tensors or groups."""
     # torch.amp.GradScaler divides gradients and skips steps itself, so that they can be clipped in between.
     _step_supports_amp_scaling = False
 
@@ -63,7 +62,7 @@ class SpectralOptimizer(Optimizer):
         refuse_unknown_options(type(self).__name__, self.rule, options, hyperparameters)
         self._adamw = defaults_of("adamw") | adamw_options(options)
         _core.check_group({**self._adamw, "params": []}, 0)
-        self.routing = Routing()
+        self._routing = Routing()
         self._prepare()
         if isinstance(params, Tensor) or not isinstance(params, (nn.Module, Iterable)):
             raise TypeError(
@@ -82,6 +81,18 @@ class SpectralOptimizer(Optimizer):
                 defaults |= {key: options[key] for key in CUT_KEYS if key in options}
         super().__init__(entries, defaults)
         self._equal_rates = len(self.param_groups) < 2 or self._rates_are_equal()
+
+    @property
+    def routing(self) -> Routing:
+        """How the parameters of the model were routed, and how each matrix is computed with the hyperparameters that its
+        group has now, on the device where it is now; empty where the optimizer was made from tensors or groups."""
+        methods = {
+            name: _core.method_text(group, parameter)
+            for group in self.param_groups
+            if group["rule"] != "adamw"
+            for name, parameter in zip(group.get("param_names", ()), group["params"])
+        }
+        return Routing(entry._replace(method=methods.get(entry.name, "")) for entry in self._routing)
 
     def _prepare(self) -> None:
         """What belongs to this object alone, and neither to its state nor to copies."""
@@ -115,7 +126,7 @@ class SpectralOptimizer(Optimizer):
         if not any(p.tensor.requires_grad for p in named):
             raise ValueError("[aurora_optim] The model has no parameter that requires a gradient")
         groups, routing = plan(named, self.rule, options, model)
-        self.routing = Routing((*self.routing, *routing))
+        self._routing = Routing((*self._routing, *routing))
         self._known |= {id(p.tensor): p for p in named}
         if all(group["rule"] == "adamw" for group in groups) and self.rule != "adamw":
             warnings.warn(
@@ -140,7 +151,7 @@ class SpectralOptimizer(Optimizer):
         if named is None:
             self._add_group(group)
             return
-        before, routing = len(self.param_groups), self.routing
+        before, routing = len(self.param_groups), self._routing
         own = {key: value for key, value in group.items() if key != "params"}
         options = {key: own.pop(key) for key in ("patterns", "exclude", *CUT_KEYS) if key in own}
         try:
@@ -149,7 +160,7 @@ class SpectralOptimizer(Optimizer):
                 self._add_group({**keys, **part})
         except Exception:
             del self.param_groups[before:]
-            self.routing = routing
+            self._routing = routing
             raise
 
     def _adamw_keys(self, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +175,7 @@ class SpectralOptimizer(Optimizer):
         group that goes to one rule."""
         params = group["params"]
         if not isinstance(params, nn.Module):
-            if "rule" in group or not self.routing or isinstance(params, (Tensor, set)):
+            if "rule" in group or not self._routing or isinstance(params, (Tensor, set)):
                 return None, None
             params = group["params"] = list(params)
             if params and all(id(entry) in self._known for entry in params):
@@ -334,7 +345,7 @@ class SpectralOptimizer(Optimizer):
     def load_pair(self, muon: StateDict, adamw: StateDict) -> None:
         """Goes on from torch.optim.Muon and torch.optim.AdamW, which stepped this model together: by names where both
         state dicts have them, else in the order of the model."""
-        order = {entry.name: i for i, entry in enumerate(self.routing)}
+        order = {entry.name: i for i, entry in enumerate(self._routing)}
         self.load_state_dict(checkpoints.joined(muon, adamw, self.param_groups, order))
 
     def _translated(self, state_dict: StateDict) -> StateDict | None:
@@ -360,7 +371,7 @@ class SpectralOptimizer(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         skipped = (self.skipped_steps, self.skipped_in_a_row)
-        own = {"_adamw": self._adamw, "routing": self.routing, "_skipped": skipped, "_equal_rates": self._equal_rates}
+        own = {"_adamw": self._adamw, "_routing": self._routing, "_skipped": skipped, "_equal_rates": self._equal_rates}
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

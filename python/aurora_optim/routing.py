@@ -18,6 +18,7 @@ class RoutedParameter(NamedTuple):
     role: str = ""  # "gate", "query", "output_head", ...; empty where none is known
     guessed: bool = False  # neither the class of its module nor a known name says so
     cut: Mapping[str, Any] = {}  # how it is cut: the keys dimensions, blocks, repeats and heads of its group
+    method: str = ""  # how its rule computes it where it is, with what "auto" stands for; empty under AdamW
 
     @property
     def matrices(self) -> str:
@@ -26,11 +27,12 @@ class RoutedParameter(NamedTuple):
 
 
 class Routing(tuple[RoutedParameter, ...]):
-    """How the parameters of a model were routed, in their order; as text a table."""
+    """How the parameters of a model were routed, in their order; as text a table, and below it how the matrices are
+    computed."""
 
     def __str__(self) -> str:
         matrix_rule = next((entry.rule for entry in self if entry.rule != "adamw"), "adamw")
-        lines = [(p.name, p.shape, p.rule == matrix_rule, p.reason, p.guessed, dict(p.cut)) for p in self]
+        lines = [(p.name, p.shape, p.rule == matrix_rule, p.reason, p.guessed, dict(p.cut), p.method) for p in self]
         return _core.routing_table(lines, matrix_rule).rstrip("\n")
 
     __repr__ = __str__

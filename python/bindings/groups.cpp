@@ -219,8 +219,8 @@ py::list routed(const py::list& parameters, const std::vector<std::pair<std::str
   return result;
 }
 
-/// (name, shape, whether to the matrix rule, reason, whether it is a guess, how it is cut)
-using Line = std::tuple<std::string, std::vector<Index>, bool, std::string, bool, py::dict>;
+/// (name, shape, whether to the matrix rule, reason, whether it is a guess, how it is cut, method)
+using Line = std::tuple<std::string, std::vector<Index>, bool, std::string, bool, py::dict, std::string>;
 
 Dimensions cut_of(const py::dict& keys, std::span<const Index> shape) {
   return dimensions_of(keys, shape).value_or(default_dimensions(shape.size()));
@@ -228,9 +228,10 @@ Dimensions cut_of(const py::dict& keys, std::span<const Index> shape) {
 
 std::string table(const std::vector<Line>& lines, const std::string& matrix_name) {
   std::vector<RoutedParameter> all;
-  for (const auto& [name, shape, matrix, reason, guessed, keys] : lines) {
+  for (const auto& [name, shape, matrix, reason, guessed, keys, method] : lines) {
     RoutedParameter& entry = all.emplace_back(
         RoutedParameter{name, shape, matrix ? Route::matrix : Route::adamw, reason, {}, guessed, {}});
+    entry.method = method;
     if (matrix && shape.size() >= 2) entry.dimensions = cut_of(keys, shape);
   }
   return routing_table(all, matrix_name);

@@ -196,6 +196,12 @@ void add_step(py::module_& module) {
       .def_property_readonly("skipped_steps", &Stepper::skipped_steps)
       .def_property_readonly("skipped_in_a_row", &Stepper::skipped_in_a_row)
       .def("set_skipped", &Stepper::set_skipped, py::arg("ever"), py::arg("in_a_row"));
+  module.def(
+      "method_text",
+      [](const py::dict& group, const Tensor& parameter) {
+        return optim::method_text(options_of(group), parameter);
+      },
+      py::arg("group"), py::arg("parameter"));
   module.def("check_group", &check_group, py::arg("group"), py::arg("index"));
   module.def("complete_state", &complete_loaded, py::arg("group"), py::arg("group_index"), py::arg("index"),
              py::arg("state"));

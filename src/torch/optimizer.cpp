@@ -208,7 +208,9 @@ SpectralOptimizer::SpectralOptimizer(const torch::nn::Module& module, Rule rule,
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const bool matrix = !is_adamw(rule) && routing[i].route == Route::matrix;
     (is_adamw(rule) || matrix ? by_rule : by_adamw).push_back(parameters[i]);
-    if (matrix) dimensions.push_back(*routing[i].dimensions);
+    if (!matrix) continue;
+    dimensions.push_back(*routing[i].dimensions);
+    routing[i].method = method_text(rule, parameters[i]);
   }
   add_param_group({std::move(by_rule), std::make_unique<GroupOptions>(rule, std::move(dimensions))});
   if (!is_adamw(rule)) add_param_group({std::move(by_adamw), std::make_unique<GroupOptions>(adamw)});

@@ -348,6 +348,11 @@ DType state_type(const Place& place) {
 
 }  // namespace
 
+std::string method_text(const Rule& rule, const Tensor& parameter) {
+  return aurora::method_text(rule, parameter.is_cpu() ? Device::cpu : Device::accelerator,
+                             parameter.scalar_type() == at::kDouble ? DType::f64 : DType::f32);
+}
+
 StepGate look_at_gradients(Backends& backends, std::span<const Due> due) {
   Looks looks;
   for (const auto& each : due) add_to(looks, each.gradient, state_type(each.place));

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from aurora_optim import AdamW, Aurora, Muon
+from aurora_optim import AdamW, Aurora, Muon, RowNormalized
 from small_models import MATRIX_CLASSES, assert_same_bits, decoder, run, set_gradients, weights
 
 
@@ -39,7 +39,24 @@ def test_the_routing_prints_a_table_with_reasons():
     lines = str(Aurora(decoder()).routing).splitlines()
     assert lines[0].split() == ["parameter", "shape", "optimizer", "matrices", "reason"]
     assert lines[2].split(None, 4) == ["up.weight", "48x12", "aurora", "48x12", "hidden matrix"]
-    assert lines[-1].split(None, 4) == ["lm_head.weight", "16x12", "adamw", "-", "output head by name"]
+    assert lines[-2].split(None, 4) == ["lm_head.weight", "16x12", "adamw", "-", "output head by name"]
+    assert lines[-1] == "aurora of 2 parameters: exact polar factors"
+
+
+def test_the_routing_says_how_each_matrix_is_computed_with_what_its_group_says_now():
+    model = decoder()
+    optimizer = Aurora(model, patterns={"up.*": {"polar": "polar-express-6"}})
+    methods = {entry.name: entry.method for entry in optimizer.routing}
+    assert methods["up.weight"] == "polar-express-6 in float32"
+    assert methods["down.weight"] == "exact polar factors"
+    assert methods["lm_head.weight"] == ""
+    assert str(optimizer.routing).splitlines()[-2:] == [
+        "aurora of 1 parameter: exact polar factors",
+        "aurora of 1 parameter: polar-express-6 in float32",
+    ]
+    optimizer.param_groups[0]["polar"] = "keller-jordan-5"
+    assert [entry.method for entry in optimizer.routing][1] == "keller-jordan-5 in float32"
+    assert {entry.method for entry in RowNormalized(decoder()).routing} == {"", "row norms"}
 
 
 def test_a_model_is_its_two_optimizers_in_one():

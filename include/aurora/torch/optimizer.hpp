@@ -49,7 +49,7 @@ struct ParameterState : torch::optim::OptimizerCloneableParamState<ParameterStat
   void settle();
 };
 
-/// A torch::optim::Optimizer whose groups may each follow any of the six rules. Parameters of one shape in
+/// A torch::optim::Optimizer whose groups may each follow any of the rules. Parameters of one shape in
 /// one group are stepped as a batch; at::get_num_threads() is asked at each step. Tensors of float32, float64
 /// or bfloat16 on any device: CPU tensors by the core's own backend, others by make_aten_backend, one batch
 /// per device. On a device a step of AdamW, Muon, NorMuon, U-NorMuon and Aurora with balance odds does not
@@ -88,8 +88,8 @@ class SpectralOptimizer : public torch::optim::Optimizer {
   /// Puts the counters back, for a caller that keeps state in files of its own.
   void set_skipped_steps(std::int64_t ever, std::int64_t in_a_row);
 
-  /// How the module's parameters were routed, in module order; a parameter with
-  /// several names appears once, by its first. Empty when made from groups.
+  /// How the module's parameters were routed, in module order, and how matrices are computed on the device that
+  /// they were on; a parameter with several names appears once, by its first. Empty when made from groups.
   const std::vector<RoutedParameter>& routing() const;
 
   /// State of a parameter, made if it has none yet; its count is settled.

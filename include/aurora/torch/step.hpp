@@ -3,6 +3,7 @@
 #include <map>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "aurora/torch/backend.hpp"
@@ -49,6 +50,9 @@ void require_steppable(const Place& place);
 /// The gradient in the parameter's strides, the caller's own where it has them; undefined where there is
 /// none. Throws for a sparse gradient and for other types than float32, float64 and bfloat16.
 torch::Tensor gradient_of(const Place& place);
+
+/// How a rule computes this parameter where it is now: method_text of rules.hpp.
+std::string method_text(const Rule& rule, const torch::Tensor& parameter);
 
 /// Makes the tensors that the rule needs and that are not there, as zeros, and brings those that are there
 /// into the parameter's strides. Throws where one has another shape, type or device.
