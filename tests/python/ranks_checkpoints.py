@@ -49,7 +49,6 @@ def shared_model(world, is_sharded):
         mesh = init_device_mesh("cpu", (world,))
         for part in model.values():
             fully_shard(part, mesh=mesh)
-        fully_shard(model, mesh=mesh)
     return model
 
 
