@@ -5,7 +5,8 @@
 
 The matrices are those of the presets of `aurora train`, with momentum and gradients of random numbers. Three ways: replicas
 with owners (DistributedDataParallel's case), and DTensors cut along their rows with and without overlap. Every result is
-first compared with that of one process, to the bit. Printed is the least time of the rounds of the slower process.
+first compared with that of one process, to the bit. Printed are the least time of the rounds of the slower process, and
+its processor time, which says what other programs took from it.
 """
 
 import argparse
@@ -34,14 +35,15 @@ def values_of(model, seed):
 
 
 def times_of(optimizer, rounds):
-    times = []
+    times, of_processor = [], []
     for _ in range(rounds):
         if distributed.is_initialized():
             distributed.barrier()
-        began = time.perf_counter()
+        began, began_processor = time.perf_counter(), time.process_time()
         optimizer.step()
         times.append(time.perf_counter() - began)
-    return min(times)
+        of_processor.append(time.process_time() - began_processor)
+    return [min(times), min(of_processor)]
 
 
 def parameters_of(model, lay_out):
@@ -57,7 +59,7 @@ def worker(rank, world, rendezvous, model, rounds):
     alone = Aurora(reference, process_group=None)
     alone.step()
     if world == 1:
-        print(f"alone {times_of(alone, rounds)}")
+        print("alone", *times_of(alone, rounds), sep="|")
         return
     distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world)
     mesh = distributed.device_mesh.init_device_mesh("cpu", (world,))
@@ -72,10 +74,10 @@ def worker(rank, world, rendezvous, model, rounds):
         optimizer.step()
         for p, q in zip(parameters, reference):
             assert torch.equal(p.full_tensor() if way != "owners" else p, q)
-        slowest = torch.tensor([times_of(optimizer, rounds)])
+        slowest = torch.tensor(times_of(optimizer, rounds))
         distributed.all_reduce(slowest, distributed.ReduceOp.MAX)
         if rank == 0:
-            print(f"{way} {slowest.item()}")
+            print(way, *slowest.tolist(), sep="|")
             print(optimizer.description, file=sys.stderr)
     distributed.destroy_process_group()
 
@@ -92,7 +94,8 @@ def run(world, model, rounds):
         ]  # fmt: skip
         outputs = [process.communicate()[0] for process in processes]
         assert all(process.returncode == 0 for process in processes)
-    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in outputs[0].splitlines()}
+    lines = [line.split("|") for line in outputs[0].splitlines()]
+    return {way: (float(seconds), float(of_processor)) for way, seconds, of_processor in lines}
 
 
 def main():
@@ -102,9 +105,12 @@ def main():
     arguments = parser.parse_args()
     for model in arguments.models:
         alone = run(1, model, arguments.rounds)["alone"]
-        print(f"{model}: one process {1e3 * alone:.1f} ms")
-        for way, seconds in run(2, model, arguments.rounds).items():
-            print(f"{model}: two processes, {way}: {1e3 * seconds:.1f} ms, {seconds / alone:.2f} of one")
+        print(f"{model}: one process {1e3 * alone[0]:.1f} ms, {1e3 * alone[1]:.1f} ms of processor time")
+        for way, shared in run(2, model, arguments.rounds).items():
+            print(
+                f"{model}: two processes, {way}: {1e3 * shared[0]:.1f} ms, {shared[0] / alone[0]:.2f} of one; "
+                f"{1e3 * shared[1]:.1f} ms of processor time, {shared[1] / alone[1]:.2f} of one"
+            )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ struct BalanceOptions {
 };
 
 /// About the floating point operations of balanced_polar for a rows x cols gradient on a device.
-double balanced_polar_cost(const BalanceOptions& options, Index rows, Index cols, Device device = Device::cpu);
+double balanced_polar_cost(const BalanceOptions& options, Index rows, Index cols,
+                           Device device = Device::cpu);
 
 /// Whether `sides` balances a matrix of this shape.
 bool balances(Sides sides, Index rows, Index cols);

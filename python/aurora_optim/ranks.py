@@ -166,7 +166,7 @@ def share_out(groups: Sequence[Group], members: Sequence[Entry], ranks: Any) -> 
     )
     refuse_differences(records)
     for entry in members:
-        entry.cost = _core.cost_of(groups[entry.group], list(entry.tensor.shape)) if entry.kind != "alone" else 0.0
+        entry.cost = _core.cost_of(dict(groups[entry.group]), list(entry.tensor.shape)) if entry.kind != "alone" else 0.0
     owners: dict[int, int] = {}
     matrices = sorted((entry for entry in members if entry.kind != "alone"), key=lambda entry: entry.name)
     for trained in (True, False):  # frozen ones are shared out for themselves: they may be trained later
@@ -178,8 +178,8 @@ def share_out(groups: Sequence[Group], members: Sequence[Entry], ranks: Any) -> 
         entry.ranks = ranks
         entry.share = _core.Share(entry.kind, entry.replicated, owners.get(id(entry), 0), entry.shape, boxes)
         if entry.kind == "pieces":
-            place = {**groups[entry.group], "params": [local_of(entry.tensor)], "shapes": [entry.shape]}
-            place["param_names"] = [entry.name]
+            here = {"params": [local_of(entry.tensor)], "shapes": [entry.shape], "param_names": [entry.name]}
+            place = {**groups[entry.group], **here}
             _core.choose_senders(place, entry.group, entry.share)
 
 

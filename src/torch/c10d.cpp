@@ -9,8 +9,8 @@
 #include <algorithm>
 #include <numeric>
 #include <sstream>
-#include <type_traits>
 #include <torch/csrc/distributed/c10d/GroupRegistry.hpp>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -155,7 +155,8 @@ class C10dCollectives final : public Collectives {
     } catch (const std::exception& error) {
       std::ostringstream text;
       text << "[aurora::ranks] " << operation << " among the ranks failed, or took longer than "
-           << static_cast<double>(limit_.count()) / 1e3 << " s: " << description() << ": " << reason_of(error);
+           << static_cast<double>(limit_.count()) / 1e3 << " s: " << description() << ": "
+           << reason_of(error);
       throw std::runtime_error(text.str());
     }
   }

@@ -1,6 +1,7 @@
 #include "aurora/torch/optimizer.hpp"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
 #include <torch/serialize/input-archive.h>
 #include <torch/serialize/output-archive.h>
 

@@ -302,7 +302,9 @@ bool agree(std::span<Ranks* const> groups, std::span<const SharedDue> due, const
     if (why.empty()) why = "Another rank cannot step";
     fail("ranks", why, "; in step ", verdict.step);
   });
-  for (Ranks* ranks : groups) ranks->has_stepped = true;
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    groups[g]->has_stepped = groups[g]->has_stepped || !accounts[g].parameters.empty();
+  }
   return finite;
 }
 

@@ -172,6 +172,8 @@ def bytes_are_those_of_the_formulas(world):
         sent = shared._sharing.plan.ranks[0].bytes_of_step - votes(world)
         elements = count * n * n
         if factor is None:  # (R - 1) / R b of each element
+            kept = sum(state["momentum_buffer"].numel() for state in shared.state.values() if state)
+            assert kept == elements // world, kept  # of the momentum of one process
             assert sent == (world - 1) * elements * 4 // world, sent
         else:  # 2 (R - 1) / R^2 b
             assert sent == 2 * (world - 1) * elements * 4 // world**2, sent
