@@ -30,6 +30,12 @@ Ends ends_of(const Rule& rule) {
       rule);
 }
 
+/// The update of a rows x cols weight.
+formulas::Update update_of(const Rule& rule, Index rows, Index cols) {
+  const Ends ends = ends_of(rule);
+  return {.rate = ends.lr * update_scale(ends.scale, rows, cols), .keep = 1.0 - ends.lr * ends.weight_decay};
+}
+
 void step_part(Backend& backend, const Gate& gate, const Rule& rule, const StepTensors& part) {
   const ScratchFrame frame(backend);
   const auto count = static_cast<Index>(part.weights.size());
@@ -191,11 +197,13 @@ void directions(Backend& backend, const Rule& rule, ConstMatrixView blended, Mat
 void apply(Backend& backend, const Gate& gate, const Rule& rule, ConstMatrixView directions,
            ConstMatrixView new_row_states, std::span<const MatrixView> weights,
            std::span<const MatrixView> row_states) {
-  const Ends ends = ends_of(rule);
-  const double scale = update_scale(ends.scale, directions.rows, directions.cols);
-  backend.apply(formulas::Update{.rate = ends.lr * scale, .keep = 1.0 - ends.lr * ends.weight_decay},
-                {directions, weights}, {weights}, gate);
+  backend.apply(update_of(rule, directions.rows, directions.cols), {directions, weights}, {weights}, gate);
   if (!row_states.empty()) backend.apply(formulas::Copy{}, {new_row_states}, {row_states}, gate);
+}
+
+void apply_to_piece(Backend& backend, const Gate& gate, const Rule& rule, Index rows, Index cols,
+                    ConstMatrixView directions, MatrixView weights) {
+  backend.apply(update_of(rule, rows, cols), {directions, weights}, {weights}, gate);
 }
 
 void step(Backend& backend, const Gate& gate, const Rule& rule, const StepTensors& tensors) {

@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "aurora/rules.hpp"
+
 namespace aurora::test {
 namespace {
 
@@ -33,6 +35,49 @@ TEST(AssignOwners, RefusesCostsThatAreNone) {
   EXPECT_THROW(assign_owners(std::vector<double>{-1}, 2), std::invalid_argument);
   EXPECT_THROW(assign_owners(std::vector<double>{std::nan("")}, 2), std::invalid_argument);
   EXPECT_THROW(assign_owners(std::vector<double>{HUGE_VAL}, 2), std::invalid_argument);
+}
+
+TEST(StepCost, IsThatOfTheTransposeWhereNothingIsBalanced) {
+  for (const Rule& rule : all_rules()) {
+    const bool by_rows = name(rule) == "aurora" || name(rule) == "riemannian-aurora";
+    if (by_rows) {
+      EXPECT_GT(step_cost(rule, 96, 32), step_cost(rule, 32, 96)) << name(rule);
+    } else {
+      EXPECT_EQ(step_cost(rule, 96, 32), step_cost(rule, 32, 96)) << name(rule);
+    }
+    EXPECT_GT(step_cost(rule, 64, 64), step_cost(rule, 32, 32)) << name(rule);
+  }
+}
+
+TEST(StepCost, CountsEveryPolarFactorOfARule) {
+  const double one = step_cost(MuonOptions{}, 96, 32);
+  const auto aurora = [](Balance balance, int evaluations) {
+    return step_cost(AuroraOptions{.pp_iterations = evaluations, .balance = balance}, 96, 32);
+  };
+  EXPECT_EQ(aurora(Balance::carried, 2), one);
+  EXPECT_EQ(aurora(Balance::odds, 1), one);
+  EXPECT_GT(aurora(Balance::odds, 2), one);
+  EXPECT_GT(aurora(Balance::release, 2), aurora(Balance::odds, 2));
+  EXPECT_GT(aurora(Balance::optimum, 2), aurora(Balance::odds, 6));
+  EXPECT_GT(step_cost(RiemannianAuroraOptions{}, 96, 32), 7 * (one - 32 * 96 * 32));
+  EXPECT_GT(one, step_cost(RowNormalizedOptions{}, 96, 32));
+  EXPECT_NE(one, step_cost(MuonOptions{}, 96, 32, Device::accelerator));
+}
+
+/// Shares of the matrices of a Llama-shaped model: attention, up, gate and down projections of each layer.
+double unevenness_of_llama(Index layers, Index width, Index hidden, int ranks) {
+  std::vector<double> costs;
+  for (Index layer = 0; layer < layers; ++layer) {
+    for (int i = 0; i < 4; ++i) costs.push_back(step_cost(AuroraOptions{}, width, width));
+    for (int i = 0; i < 2; ++i) costs.push_back(step_cost(AuroraOptions{}, hidden, width));
+    costs.push_back(step_cost(AuroraOptions{}, width, hidden));
+  }
+  return unevenness(costs, assign_owners(costs, ranks), ranks);
+}
+
+TEST(AssignOwners, IsEvenForModelsOfManyMatrices) {
+  EXPECT_LE(unevenness_of_llama(12, 768, 2048, 8), 1.05);    // 124M parameters
+  EXPECT_LE(unevenness_of_llama(24, 1024, 2816, 24), 1.05);  // 340M
 }
 
 /// One rank of two whose engine does nothing: what stands before the engine.

@@ -37,6 +37,10 @@ struct BalanceOptions {
   Precision precision = Precision::automatic;
 };
 
+/// About the floating point operations of balanced_polar for a rows x cols gradient on a device.
+double balanced_polar_cost(const BalanceOptions& options, Index rows, Index cols,
+                           Device device = Device::cpu);
+
 /// Whether `sides` balances a matrix of this shape.
 bool balances(Sides sides, Index rows, Index cols);
 
@@ -57,6 +61,10 @@ struct RiemannianOptions {
   Polar polar = Polar::automatic;
   Precision precision = Precision::automatic;
 };
+
+/// About the floating point operations of riemannian_polar for a rows x cols gradient on a device.
+double riemannian_polar_cost(const RiemannianOptions& options, Index rows, Index cols,
+                             Device device = Device::cpu);
 
 /// direction <- ascent of <G, U> on { U'U = I, |u_i|^2 = n/m } from U = polar(G), the Riemannian variant of
 /// aurora-release, for tall G; square and wide matrices get polar(G). G is first divided by |G|_F, because

@@ -107,6 +107,10 @@ constexpr const PolarSchedule& schedule(Polar polar) {
   return kPolarSchedules[static_cast<std::size_t>(polar)];
 }
 
+/// About the floating point operations of a polar factor of a rows x cols matrix on a device: of an exact one
+/// by the Cholesky factor and four steps of Halley's iteration.
+double polar_cost(Polar method, Index rows, Index cols, Device device = Device::cpu);
+
 /// Singular values of an exact polar factor below this share of the largest are zero, not amplified noise:
 /// 2^-21 = 4.8e-7 for float32 input (four units in its last place, the resolution it was stored with),
 /// max(rows, cols) 2^-52 for float64.

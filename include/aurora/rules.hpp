@@ -193,6 +193,11 @@ std::string_view row_state_name(const Rule& rule);
 /// the others.
 Index row_state_size(const Rule& rule, Index rows, Index cols);
 
+/// About the floating point operations of one step of a rows x cols weight: the rule's polar factors and
+/// leverage evaluations, a wide matrix as its transpose, and the passes over elements. What ranks share their
+/// matrices by.
+double step_cost(const Rule& rule, Index rows, Index cols, Device device = Device::cpu);
+
 /// How a rule computes directions of this type on a device, `automatic` resolved: "exact polar factors",
 /// "polar-express-7 in float16".
 std::string method_text(const Rule& rule, Device device, DType dtype = DType::f32);

@@ -66,6 +66,11 @@ void apply(Backend& backend, const Gate& gate, const Rule& rule, ConstMatrixView
            ConstMatrixView new_row_states, std::span<const MatrixView> weights,
            std::span<const MatrixView> row_states);
 
+/// The same for elements of a rows x cols weight that lie elsewhere than its others, such as a shard: any
+/// shape, equal for both.
+void apply_to_piece(Backend& backend, const Gate& gate, const Rule& rule, Index rows, Index cols,
+                    ConstMatrixView directions, MatrixView weights);
+
 /// Tensors of any shapes, one view per parameter in each span; states float32 or float64.
 struct AdamWTensors {
   std::span<const ConstMatrixView> gradients = {};

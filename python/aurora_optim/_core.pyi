@@ -1,6 +1,7 @@
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 RULES: tuple[str, ...]
@@ -15,8 +16,11 @@ class Stepper:
         state: MutableMapping[Tensor, Any],
         grad_scale: Tensor | None,
         found_inf: Tensor | None,
+        ranks: Sequence[Ranks] = (),
+        number: int = 0,
     ) -> None:
-        """One step with every gradient divided by grad_scale, if all of them are finite and found_inf is zero."""
+        """One step with every gradient divided by grad_scale, if all of them are finite and found_inf is zero; with ranks, on
+        all of them or on none."""
     @property
     def description(self) -> str:
         """Of what steps CPU tensors."""
@@ -25,6 +29,44 @@ class Stepper:
     @property
     def skipped_in_a_row(self) -> int: ...
     def set_skipped(self, ever: int, in_a_row: int) -> None: ...
+
+class Ranks:
+    """The processes of one process group, by its name, as a step needs them."""
+
+    def __init__(self, group: str, device: torch.device, limit: float, overlap: bool, chunk_bytes: int) -> None: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def bytes_of_step(self) -> int:
+        """Sent by this process in the last step."""
+
+class Share:
+    """How the processes of a group share a parameter: kind is alone, owned or pieces; a box (offset, size) of each."""
+
+    def __init__(
+        self,
+        kind: str,
+        replicated: bool,
+        owner: int,
+        shape: Sequence[int],
+        boxes: Sequence[tuple[Sequence[int], Sequence[int]]],
+    ) -> None: ...
+    @property
+    def owner(self) -> int: ...
+
+def assign_owners(costs: Sequence[float], ranks: int) -> list[int]: ...
+def unevenness(costs: Sequence[float], owners: Sequence[int], ranks: int) -> float:
+    """The largest cost of a rank over the mean of all."""
+
+def cost_of(group: dict[str, Any], shape: Sequence[int]) -> float:
+    """About the floating point operations of a step of a parameter of this shape."""
+
+def choose_senders(group: dict[str, Any], index: int, share: Share) -> None:
+    """Of the first parameter of the group. Raises where the boxes do not make it up."""
 
 SCHEDULES: tuple[str, ...]
 

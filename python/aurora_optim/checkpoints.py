@@ -11,6 +11,15 @@ from torch.optim.optimizer import StateDict
 
 from . import _core
 from .groups import CUT_KEYS
+from .layouts import (
+    is_sharded,
+    laid_out_as,
+    lies_in_pieces,
+    local_of,
+    local_view,
+    row_state_like,
+    whole_like,
+)
 
 # What torch.optim.Muon reads in each step beside lr, momentum, nesterov and weight_decay: its own defaults.
 MUON_KEYS: dict[str, Any] = {"ns_coefficients": (3.4445, -4.7750, 2.0315), "ns_steps": 5, "eps": 1e-7}
@@ -60,10 +69,11 @@ def own_group(saved: dict[str, Any], own: dict[str, Any], index: int) -> dict[st
             group["scale"] = {theirs: ours for ours, theirs in MUON_SCALES.items()}.get(scale or "original", scale)
         for key in MUON_KEYS:
             group.pop(key, None)
+    group.pop("process_group", None)
     for key, value in own.items():
         if key not in ("params", "param_names"):
             group.setdefault(key, value)
-    _core.check_group({**group, "params": own["params"]}, index)
+    _core.check_group(local_view({**group, "params": own["params"]}), index)
     return group
 
 
@@ -114,8 +124,27 @@ def own_state(saved: Any, group: dict[str, Any], group_index: int, index: int, f
             state[key] = value.detach().to(parameter.device, kept, copy=True)
         else:
             raise ValueError(f"[aurora_optim] The state {key} must be a tensor of floats, not {value!r}: {place}")
-    _core.complete_state(group, group_index, index, state)
-    return state
+    if not is_sharded(parameter):
+        _core.complete_state(group, group_index, index, state)
+        return state
+    kind = "pieces" if lies_in_pieces(parameter, group) else "alone"
+    empty = local_of(parameter).new_empty(0)
+    laid_out = {
+        key: value
+        if key == "step"
+        else laid_out_as(value, row_state_like(parameter, empty, kind) if key in rows else parameter)
+        for key, value in state.items()
+    }
+    local = {key: local_of(value) if isinstance(value, Tensor) else value for key, value in laid_out.items()}
+    _core.complete_state(local_view(group), group_index, index, local)
+    return {
+        key: value
+        if key == "step"
+        else row_state_like(parameter, value, kind)
+        if key in rows
+        else whole_like(parameter, value)
+        for key, value in local.items()
+    }
 
 
 def names_of(groups: Sequence[Mapping[str, Any]]) -> list[str] | None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from . import _core
 from .groups import defaults_of, plan
 from .optimizer import SpectralOptimizer
+from .layouts import whole_of
 from .routing import parameters_of_module
 from .rules import Balance, Polar, Sides
 
@@ -61,7 +62,8 @@ def diagnose(target: nn.Module | SpectralOptimizer) -> dict[str, dict[str, float
     By name, then: `leverage_q0` ... `leverage_q1`, quantiles of the leverage scores along the longer side over their
     balanced value (1 is balanced); `starved_0.01`, `starved_0.1`, `starved_0.5`, the share of scores below that part of it;
     `row_norm_cv`, standard deviation over mean of the norms along that side. A parameter that is several matrices gives
-    name[0], name[1], ...
+    name[0], name[1], ... Processes that share DTensors call this together; of plain matrices that they share, each has
+    the momentum of its own.
     """
     found: dict[str, dict[str, float]] = {}
     for name, matrices, group in _matrices_of(target):
@@ -73,7 +75,7 @@ def diagnose(target: nn.Module | SpectralOptimizer) -> dict[str, dict[str, float
 def _matrices_of(target: nn.Module | SpectralOptimizer) -> list[tuple[str, Tensor, dict[str, Any]]]:
     if isinstance(target, SpectralOptimizer):
         return [
-            (group.get("param_names", {i: f"group {g}, parameter {i}"})[i], target.state[p]["momentum_buffer"], group)
+            (group.get("param_names", {i: f"group {g}, parameter {i}"})[i], whole_of(target.state[p]["momentum_buffer"]), group)
             for g, group in enumerate(target.param_groups)
             if group["rule"] != "adamw"
             for i, p in enumerate(group["params"])
@@ -84,7 +86,7 @@ def _matrices_of(target: nn.Module | SpectralOptimizer) -> list[tuple[str, Tenso
     named = parameters_of_module(target)
     groups, _ = plan(named, "muon", {})
     return [
-        (name, _tensor("diagnose", tensor), group)
+        (name, _tensor("diagnose", whole_of(tensor.detach())), group)
         for group in groups
         if group["rule"] != "adamw"
         for name, tensor in group["params"]

@@ -38,6 +38,9 @@ class Options(TypedDict, total=False):
     blocks: Any
     repeats: Any
     heads: Any
+    process_group: Any
+    overlap: bool
+    process_timeout: float
 
 
 OPTIONS = {
@@ -53,7 +56,14 @@ OPTIONS = {
     "blocks": "how many equal blocks of rows are fused in a matrix, or the list of their lengths",
     "repeats": "how many times the blocks follow each other: query, key and value by head are blocks=3, repeats=heads",
     "heads": "how many equal heads, each a matrix of its own, the rows of a matrix (of each of its blocks) are",
+    "process_group": "of plain parameters that several processes have, as under DistributedDataParallel: each matrix is "
+    "stepped by one of them, and the others get the weights (default: torch's default group, where it has more than one "
+    "process and no parameter is a DTensor); None: each process steps everything. Also a key of a group",
+    "overlap": "of DTensors: whether matrices are exchanged while others are computed (default True)",
+    "process_timeout": "seconds that a step waits for another process at most (default: as long as the process group does)",
 }
+# Options that every class has.
+FOR_ALL = ("patterns", "exclude", "process_group", "overlap", "process_timeout")
 
 
 def defaults_of(rule: str) -> dict[str, Any]:
@@ -66,7 +76,7 @@ def defaults_of(rule: str) -> dict[str, Any]:
 
 
 def refuse_unknown_options(cls: str, rule: str, options: Mapping[str, Any], hyperparameters: Iterable[str]) -> None:
-    known = ["patterns", "exclude"] if rule == "adamw" else list(OPTIONS)
+    known = list(FOR_ALL) if rule == "adamw" else list(OPTIONS)
     for name in options:
         if name not in known:
             everything = [*hyperparameters, *known]
@@ -78,7 +88,7 @@ def refuse_unknown_options(cls: str, rule: str, options: Mapping[str, Any], hype
 
 def refuse_mistyped_keys(group: Mapping[str, Any]) -> None:
     """Keys of the owner's own are kept, such as "name" or what schedulers add; a mistyped hyperparameter is not."""
-    known = [*defaults_of(group["rule"]), "params", "param_names"]
+    known = [*defaults_of(group["rule"]), "params", "param_names", "process_group"]
     notes = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr", "name"}
     for key in group:
         if key in known or key in notes:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, ParamsT, StateDict
 
-from . import _core, checkpoints
+from . import _core, checkpoints, ranks
 from .groups import (
     CUT_KEYS,
     Dimensions,
@@ -24,6 +24,7 @@ from .groups import (
     refuse_mistyped_keys,
     refuse_unknown_options,
 )
+from .layouts import local_view
 from .messages import suggestion
 from .routing import Named, Routing, refuse_sharded
 from .statistics import Watch
@@ -60,6 +61,7 @@ class SpectralOptimizer(Optimizer):
     ) -> None:
         defaults = defaults_of(self.rule) | hyperparameters
         refuse_unknown_options(type(self).__name__, self.rule, options, hyperparameters)
+        self._ranks_options, options = ranks_options(options)
         self._adamw = defaults_of("adamw") | adamw_options(options)
         _core.check_group({**self._adamw, "params": []}, 0)
         self._routing = Routing()
@@ -97,6 +99,7 @@ class SpectralOptimizer(Optimizer):
     def _prepare(self) -> None:
         """What belongs to this object alone, and neither to its state nor to copies."""
         self._stepper = _core.Stepper()
+        self._sharing = ranks.Sharing(self._ranks_options)
         self._watch: Watch | None = None
         self._known: dict[int, Named] = {}
         self._warned: set[str] = set()
@@ -203,7 +206,7 @@ class SpectralOptimizer(Optimizer):
         for key in set(group) - keys:  # torch adds the defaults of the first rule
             del group[key]
         try:
-            _core.check_group(group, len(self.param_groups) - 1)
+            _core.check_group(local_view(group), len(self.param_groups) - 1)
         except Exception:
             self.param_groups.pop()
             raise
@@ -256,14 +259,28 @@ class SpectralOptimizer(Optimizer):
         watch = self._watch if self._watch is not None and self._watch.is_due(self._steps) else None
         if watch:
             watch.begin(self.param_groups)
-        self._stepper.step(
-            self.param_groups, self.state, getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
-        )
+        self._step_here(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
         if watch:
             watch.end(self.param_groups, self.state)
         self._steps += 1
         self._warn_of_many_skipped()
         return loss
+
+    def _step_here(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
+        plan = self._sharing.prepare(self.param_groups, self.state)
+        if plan is None:
+            self._stepper.step(self.param_groups, self.state, grad_scale, found_inf)
+            return
+        with torch.no_grad():
+            views = self._sharing.views(plan, self.param_groups, self.state)
+            self._stepper.step(views, {}, grad_scale, found_inf, plan.ranks, self._steps)
+            self._sharing.keep(plan, self.state)
+
+    @property
+    def description(self) -> str:
+        """What computes, and what this process shares with which others: the part of the work that it owns, how even
+        the assignment is, bytes that it sent in the last step."""
+        return "\n".join([self._stepper.description, *self._sharing.description()])
 
     def _warn_once(self, what: str, text: str) -> None:
         if what not in self._warned:
@@ -324,11 +341,40 @@ class SpectralOptimizer(Optimizer):
         """The same, since the last step that changed something."""
         return self._stepper.skipped_in_a_row
 
+    gathers_states = False
+    """Under DistributedDataParallel: whether state_dict() is a call that all processes make together, and that gives
+    all states to each. Else it raises, because a process has the momentum of its own matrices alone."""
+
     def state_dict(self) -> StateDict:
-        """torch's layout. Groups of matrix rules also carry what torch.optim.Muon reads, so that it can go on."""
-        state_dict = super().state_dict()
+        """torch's layout. Groups of matrix rules also carry what torch.optim.Muon reads, so that it can go on. States of
+        DTensors are DTensors. Where processes share plain matrices, see gathers_states."""
+        if self._sharing.has_states_elsewhere():
+            if not self.gathers_states:
+                raise RuntimeError(
+                    "[aurora_optim] Momentum is on the process that owns its matrix, and this process has only its own: set "
+                    "optimizer.gathers_states = True and call state_dict() on all processes, or make the optimizer with "
+                    "process_group=None, which steps every matrix on every process"
+                )
+            state_dict = self._with_gathered_states()
+        else:
+            state_dict = super().state_dict()
         groups = [checkpoints.with_muon_keys(group) for group in state_dict["param_groups"]]
+        for group in groups:
+            if "process_group" in group:
+                group["process_group"] = None  # no file can hold one; who loads has its own
         return {**state_dict, "param_groups": groups}
+
+    def _with_gathered_states(self) -> StateDict:
+        elsewhere = []
+        try:
+            for entry, state in ranks.gathered_states(self._sharing.plan, self.state):  # type: ignore[arg-type]
+                if entry.is_elsewhere:
+                    elsewhere.append(entry.tensor)
+                    self.state[entry.tensor] = state
+            return super().state_dict()
+        finally:
+            for tensor in elsewhere:
+                self.state[tensor] = {}
 
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Goes on from a state dict of ours, of torch.optim.Muon or of torch.optim.AdamW. Its hyperparameters are taken;
@@ -371,7 +417,13 @@ class SpectralOptimizer(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         skipped = (self.skipped_steps, self.skipped_in_a_row)
-        own = {"_adamw": self._adamw, "_routing": self._routing, "_skipped": skipped, "_equal_rates": self._equal_rates}
+        own = {
+            "_adamw": self._adamw,
+            "_routing": self._routing,
+            "_skipped": skipped,
+            "_equal_rates": self._equal_rates,
+            "_ranks_options": ranks.copied(self._ranks_options),
+        }
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -380,11 +432,23 @@ class SpectralOptimizer(Optimizer):
             loaded[key] = value.state if isinstance(value, LoadedState) else value
         state = dict(state)
         skipped = state.pop("_skipped", None)
+        self._ranks_options = state.pop("_ranks_options", self.__dict__.get("_ranks_options", ranks.Options()))
         if "_stepper" not in self.__dict__:
             self._prepare()
         super().__setstate__({**state, "state": loaded})
+        self._sharing = ranks.Sharing(self._ranks_options)  # what is loaded may be of others: shared out at the next step
         if skipped is not None:
             self._stepper.set_skipped(*skipped)
+
+
+def ranks_options(options: Mapping[str, Any]) -> tuple[ranks.Options, dict[str, Any]]:
+    """What the options say of other processes, and the rest of them."""
+    own = {"process_group": "process_group", "overlap": "overlap", "process_timeout": "timeout"}
+    said = {field: options[key] for key, field in own.items() if key in options}
+    timeout = said.get("timeout", 0.0)
+    if not isinstance(timeout, (int, float)) or not 0 <= timeout < float("inf"):
+        raise ValueError(f"[aurora_optim] process_timeout must be a number of seconds >= 0, not {timeout!r}")
+    return ranks.Options(**said), {key: value for key, value in options.items() if key not in own}
 
 
 __all__ = ["Dimensions", "Options", "SpectralOptimizer"]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from . import _core
+from .layouts import is_sharded, local_of
 
 
 class RoutedParameter(NamedTuple):
@@ -57,15 +58,19 @@ class Named(NamedTuple):
 
 
 def refuse_sharded(tensor: Tensor, place: str) -> None:
-    """A rule for matrices needs the whole matrix: U'U = I holds for no slice."""
+    """A rule for matrices needs the whole matrix, U'U = I holds for no slice, and of these tensors nobody knows where the
+    rest is. Of a DTensor one knows."""
     kind = type(tensor).__name__
+    if is_sharded(tensor):
+        return
     if kind in ("FlatParameter", "ShardedTensor", "DTensor") or (
         type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
         and type(tensor).__torch_dispatch__ is not nn.Parameter.__torch_dispatch__
     ):
         raise TypeError(
             f"[aurora_optim] A {kind} is not a whole matrix in one memory, and the direction of a slice is not the "
-            f"slice of the direction: give plain tensors (DistributedDataParallel keeps them whole): {place}"
+            f"slice of the direction: give plain tensors (DistributedDataParallel keeps them whole) or DTensors "
+            f"(fully_shard makes them): {place}"
         )
 
 
@@ -120,7 +125,7 @@ def parameters_of_module(model: nn.Module) -> list[Named]:
         if type(module).__name__ == "FullyShardedDataParallel":
             raise TypeError(
                 "[aurora_optim] FullyShardedDataParallel cuts matrices in pieces, and a direction needs whole ones: "
-                "use DistributedDataParallel"
+                "use fully_shard, which makes DTensors, or DistributedDataParallel"
             )
         parts = prefix.split(".") if prefix else []
         above = [at_prefix[".".join(parts[:i])] for i in range(len(parts))]
@@ -169,7 +174,8 @@ def named_tensors(pairs: Iterable[Any]) -> list[Named]:
 
 def memory_of(tensor: Tensor) -> Hashable:
     """Equal for tensors that begin at the same place."""
-    at = tensor.data_ptr() if tensor.numel() > 0 else 0
+    tensor_here = local_of(tensor)
+    at = tensor_here.data_ptr() if tensor_here.numel() > 0 else 0
     return (tensor.device, at) if at != 0 else id(tensor)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from . import _core
-from .groups import CUT_KEYS, OPTIONS, defaults_of
+from .groups import CUT_KEYS, FOR_ALL, OPTIONS, defaults_of
 from .optimizer import SpectralOptimizer
 
 
@@ -48,7 +48,7 @@ def docstring_of(rule: str) -> str:
         if rule == "adamw"
         else "a model or its named parameters, of which it steps the hidden matrices and AdamW the rest,"
     )
-    options = [name for name in OPTIONS if rule != "adamw" or name in ("patterns", "exclude")]
+    options = [name for name in OPTIONS if rule != "adamw" or name in FOR_ALL]
     return "\n".join(
         [
             f"{meaning[0].upper()}{meaning[1:]}.",

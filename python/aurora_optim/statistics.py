@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import _core
+from .layouts import whole_of
 
 STARVED = "starved_0.1"
 
@@ -40,13 +41,13 @@ class Watch:
             if not before:
                 continue
             name = group.get("name") or f"{g}.{group['rule']}"
-            changed = sum(float((p.double() - old.double()).square().sum()) for p, old in before)
-            weight = sum(float(old.double().square().sum()) for _, old in before)
+            changed = sum(float(whole_of((p.double() - old.double()).square().sum())) for p, old in before)
+            weight = sum(float(whole_of(old.double().square().sum())) for _, old in before)
             values = sum(p.numel() for p, _ in before)
             self.statistics[f"{name}/update_rms"] = (changed / values) ** 0.5
             self.statistics[f"{name}/update_to_weight"] = (changed / weight) ** 0.5 if weight > 0 else float("inf")
             if group["rule"] != "adamw":
-                momenta = [states[p]["momentum_buffer"] for p, _ in before if "momentum_buffer" in states.get(p, {})]
+                momenta = [whole_of(states[p]["momentum_buffer"]) for p, _ in before if "momentum_buffer" in states.get(p, {})]
                 shares = [entry[STARVED] for m in momenta for entry in _core.diagnose(m, dict(group))]
                 if shares:
                     self.statistics[f"{name}/starved"] = sum(shares) / len(shares)

@@ -24,6 +24,7 @@ std::optional<Dimensions> dimensions_of(const py::dict& group, std::span<const I
 // What the files of this folder add to the module.
 void add_groups(py::module_& module);
 void add_step(py::module_& module);
+void add_ranks(py::module_& module);
 void add_matrix_functions(py::module_& module);
 
 }  // namespace aurora::python

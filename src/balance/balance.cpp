@@ -76,6 +76,26 @@ bool balances(Sides sides, Index rows, Index cols) {
   return sides == Sides::rows ? rows > cols : rows != cols;
 }
 
+double balanced_polar_cost(const BalanceOptions& options, Index rows, Index cols, Device device) {
+  const double factor = polar_cost(options.polar, rows, cols, device);
+  if (!balances(options.sides, rows, cols)) return factor;
+  const auto m = static_cast<double>(std::max(rows, cols)), n = static_cast<double>(std::min(rows, cols));
+  const double leverage = 4 * m * n * n + 2 * n * n * n;  // a Gram matrix, a Cholesky factor, a solve
+  const double more = options.pp_iterations - 1;
+  switch (options.balance) {
+    case Balance::odds:
+      return factor + more * leverage;
+    case Balance::release:
+      return (1 + more) * factor;
+    case Balance::carried:
+      return factor;
+    case Balance::optimum:
+      break;
+  }
+  const double eigen = 60 * n * n * n + 4 * m * n * n;  // eigenvectors of X'X, and two products with them
+  return eigen + factor + std::max<double>(kOptimumEvaluations - 1, more) * leverage;
+}
+
 void balanced_polar(Backend& backend, ConstMatrixView gradient, const BalanceOptions& options,
                     MatrixView direction, MatrixView row_scales) {
   gradient = checked("balanced_polar", "The gradient", gradient);

@@ -8,6 +8,8 @@
 namespace aurora {
 namespace {
 
+constexpr int kAscents = 3, kRetractions = 2, kConjugateGradients = 20;
+
 /// x'y of two m x 1 vectors.
 double dot(Backend& backend, ConstMatrixView x, ConstMatrixView y) {
   const ScratchFrame frame(backend);
@@ -87,7 +89,7 @@ class RiemannianAscent {
     backend_.axpby(1.0, q_, 0.0, direction_);  // q is the residual from here
     double residual = dot(backend_, q_, q_);
     const double enough = residual * 1e-30;
-    for (int i = 0; i < 20 && residual > enough; ++i) {
+    for (int i = 0; i < kConjugateGradients && residual > enough; ++i) {
       apply_operator(direction_, diagonal);
       const double alpha = residual / dot(backend_, direction_, image_);
       backend_.axpby(alpha, direction_, 1.0, lambda_);
@@ -106,6 +108,14 @@ class RiemannianAscent {
 };
 
 }  // namespace
+
+double riemannian_polar_cost(const RiemannianOptions& options, Index rows, Index cols, Device device) {
+  const double factor = polar_cost(options.polar, rows, cols, device);
+  if (rows <= cols) return factor;
+  const auto m = static_cast<double>(rows), n = static_cast<double>(cols);
+  // Five products for the projected gradient, two for each step of conjugate gradients.
+  return (1 + kAscents * kRetractions) * factor + kAscents * (10.0 + 4.0 * kConjugateGradients) * m * n * n;
+}
 
 void riemannian_polar(Backend& backend, ConstMatrixView gradient, const RiemannianOptions& options,
                       MatrixView direction) {
@@ -127,9 +137,9 @@ void riemannian_polar(Backend& backend, ConstMatrixView gradient, const Riemanni
     const ScratchFrame ascent_frame(backend);
     const MatrixView U = matrix_of(direction, b);
     RiemannianAscent ascent(backend, matrix_of(G, b), U);
-    for (int outer = 0; outer < 3; ++outer) {
+    for (int outer = 0; outer < kAscents; ++outer) {
       ascent.advance(0.1);
-      for (int retraction = 0; retraction < 2; ++retraction) {
+      for (int retraction = 0; retraction < kRetractions; ++retraction) {
         set_row_lengths(backend, length, U);
         polar(backend, U, options.polar, U, options.precision);
       }

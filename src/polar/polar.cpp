@@ -1,5 +1,6 @@
 #include "aurora/polar.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "../error.hpp"
@@ -104,6 +105,15 @@ Polar resolved(Polar polar, Device device, DType dtype) {
 Precision resolved(Precision precision, Device device) {
   if (precision != Precision::automatic) return precision;
   return device == Device::cpu ? Precision::float32 : Precision::float16;
+}
+
+double polar_cost(Polar method, Index rows, Index cols, Device device) {
+  const auto m = static_cast<double>(std::max(rows, cols)), n = static_cast<double>(std::min(rows, cols));
+  method = resolved(method, device);
+  // Exact: a Gram matrix and a product in float64, a product in float32, and four steps of Cholesky factors,
+  // triangular solves and products of n x n. A step of a schedule: X'X and X B, and A^2.
+  if (method == Polar::exact) return 6 * m * n * n + 44 * n * n * n;
+  return static_cast<double>(schedule(method).steps.size()) * (4 * m * n * n + 2 * n * n * n);
 }
 
 void polar(Backend& backend, ConstMatrixView gradient, Polar method, MatrixView direction,

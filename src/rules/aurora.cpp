@@ -5,18 +5,24 @@
 namespace aurora {
 namespace {
 
+BalanceOptions balance_options(const Rule& rule) {
+  const auto& options = std::get<AuroraOptions>(rule);
+  return {.sides = options.sides,
+          .balance = options.balance,
+          .pp_iterations = options.pp_iterations,
+          .pp_beta = options.pp_beta,
+          .polar = options.polar,
+          .precision = options.precision};
+}
+
 // U'U = I with rows of equal length, near B: see balanced_polar.
 void aurora_direction(Backend& backend, const Rule& rule, ConstMatrixView B, MatrixView row_scales,
                       MatrixView U) {
-  const auto& options = std::get<AuroraOptions>(rule);
-  balanced_polar(backend, B,
-                 {.sides = options.sides,
-                  .balance = options.balance,
-                  .pp_iterations = options.pp_iterations,
-                  .pp_beta = options.pp_beta,
-                  .polar = options.polar,
-                  .precision = options.precision},
-                 U, row_scales);
+  balanced_polar(backend, B, balance_options(rule), U, row_scales);
+}
+
+double aurora_cost(const Rule& rule, Index rows, Index cols, Device device) {
+  return balanced_polar_cost(balance_options(rule), rows, cols, device);
 }
 
 std::string_view carried_scales(const Rule& rule) {
@@ -60,6 +66,7 @@ const RuleKind& AuroraOptions::kind() {
       .direction = aurora_direction,
       .row_state_name = carried_scales,
       .row_state_size = carried_size,
+      .direction_cost = aurora_cost,
       .require_used = require_used};
   return kind;
 }

@@ -40,6 +40,8 @@ struct RuleKind {
                     MatrixView direction) = nullptr;
   std::string_view (*row_state_name)(const Rule&) = nullptr;  // null: none
   Index (*row_state_size)(const Rule&, Index rows, Index cols) = nullptr;
+  /// Operations of a direction; null: few beside those of a pass over the elements.
+  double (*direction_cost)(const Rule&, Index rows, Index cols, Device) = nullptr;
   void (*require_used)(const Rule&) = nullptr;  // throws for an option that others switch off
 };
 
@@ -64,6 +66,12 @@ std::vector<Field> matrix_fields(std::initializer_list<Field> own = {}) {
   }
   fields.insert(fields.end(), own);
   return fields;
+}
+
+/// The direction_cost of a rule whose direction is one polar factor.
+template <class Options>
+double one_polar_cost(const Rule& rule, Index rows, Index cols, Device device) {
+  return polar_cost(std::get<Options>(rule).polar, rows, cols, device);
 }
 
 }  // namespace aurora

@@ -17,7 +17,8 @@ const RuleKind& MuonOptions::kind() {
                                 .meaning = "the polar factor of the momentum; Keller Jordan",
                                 .formula = "U = polar(B), the semi-orthogonal matrix nearest to B",
                                 .fields = matrix_fields<MuonOptions>(),
-                                .direction = muon_direction};
+                                .direction = muon_direction,
+                                .direction_cost = one_polar_cost<MuonOptions>};
   return kind;
 }
 

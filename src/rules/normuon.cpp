@@ -36,7 +36,8 @@ const RuleKind& NorMuonOptions::kind() {
       .published_scale = UpdateScale::match_rms_adamw,
       .direction = normuon_direction,
       .row_state_name = [](const Rule&) -> std::string_view { return "second_momentum_buffer"; },
-      .row_state_size = [](const Rule&, Index rows, Index) { return rows; }};
+      .row_state_size = [](const Rule&, Index rows, Index) { return rows; },
+      .direction_cost = one_polar_cost<NorMuonOptions>};
   return kind;
 }
 

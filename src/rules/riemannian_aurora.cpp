@@ -9,6 +9,11 @@ void riemannian_direction(Backend& backend, const Rule& rule, ConstMatrixView B,
   riemannian_polar(backend, B, {.polar = options.polar, .precision = options.precision}, U);
 }
 
+double riemannian_cost(const Rule& rule, Index rows, Index cols, Device device) {
+  const auto& options = std::get<RiemannianAuroraOptions>(rule);
+  return riemannian_polar_cost({.polar = options.polar, .precision = options.precision}, rows, cols, device);
+}
+
 }  // namespace
 
 const RuleKind& RiemannianAuroraOptions::kind() {
@@ -18,7 +23,8 @@ const RuleKind& RiemannianAuroraOptions::kind() {
       .meaning = "ascent along the matrices that Aurora chooses from; tilde-research/aurora-release",
       .formula = "U by ascent of <B, U> on {U'U = I, rows of length sqrt(n/m)} from polar(B)",
       .fields = matrix_fields<RiemannianAuroraOptions>(),
-      .direction = riemannian_direction};
+      .direction = riemannian_direction,
+      .direction_cost = riemannian_cost};
   return kind;
 }
 

@@ -283,6 +283,13 @@ Index row_state_size(const Rule& rule, Index rows, Index cols) {
   return size_of == nullptr ? 0 : size_of(rule, rows, cols);
 }
 
+double step_cost(const Rule& rule, Index rows, Index cols, Device device) {
+  constexpr double kPasses = 32;  // operations of blending and applying, as long as an element takes
+  const auto cost_of = kind_of(rule).direction_cost;
+  const double direction = cost_of == nullptr ? 0.0 : cost_of(rule, rows, cols, device);
+  return direction + kPasses * static_cast<double>(rows) * static_cast<double>(cols);
+}
+
 std::string method_text(const Rule& rule, Device device, DType dtype) {
   for (const Field& field : kind_of(rule).fields) {
     if (field.name != "polar") continue;

@@ -29,7 +29,8 @@ const RuleKind& UNorMuonOptions::kind() {
       .formula = "O = polar(B);  tall: U_i = sqrt(n/m) O_i / |O_i|, without memory;  others: U = O",
       .fields = matrix_fields<UNorMuonOptions>(),
       .published_scale = UpdateScale::none,
-      .direction = unormuon_direction};
+      .direction = unormuon_direction,
+      .direction_cost = one_polar_cost<UNorMuonOptions>};
   return kind;
 }
 

@@ -4,15 +4,12 @@
 
 #include <algorithm>
 
+#include "views.hpp"
+
 namespace aurora::optim {
 namespace {
 
 using at::Tensor;
-
-DType dtype_of(const Tensor& tensor) {
-  const auto type = tensor.scalar_type();
-  return type == at::kDouble ? DType::f64 : type == at::kFloat ? DType::f32 : DType::bf16;
-}
 
 bool has_core_type(const Tensor& tensor) { return tensor.scalar_type() != at::kHalf; }
 
@@ -98,6 +95,10 @@ Matrices matrices_of(const Tensor& tensor, const Dimensions& dimensions) {
   const Axes axes = axes_of(tensor, dimensions);
   const Tensor copy = packed(tensor, axes);
   return {copy, views_of(copy, dimensions_of_packed(axes))};
+}
+
+void give_back(const Matrices& matrices, const Dimensions& dimensions, const Tensor& tensor) {
+  if (!matrices.memory.is_same(tensor)) unpack(matrices.memory, axes_of(tensor, dimensions), tensor);
 }
 
 Gathered Gathered::matrices(const Due& due, const Dimensions& dimensions) {

@@ -1,24 +1,28 @@
 #include "aurora/torch/optimizer.hpp"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
 #include <torch/serialize/input-archive.h>
 #include <torch/serialize/output-archive.h>
 
+#include <functional>
+#include <stdexcept>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 
+#include "archive.hpp"
+#include "aurora/torch/ranks.hpp"
 #include "aurora/torch/step.hpp"
 #include "module_routing.hpp"
 #include "place_error.hpp"
+#include "views.hpp"
 
 namespace aurora::optim {
 namespace {
 
 using at::Tensor;
 using torch::optim::OptimizerParamGroup;
-
-bool is_adamw(const Rule& rule) { return std::holds_alternative<AdamWOptions>(rule); }
 
 GroupOptions& options_of(OptimizerParamGroup& group) {
   auto* options = dynamic_cast<GroupOptions*>(&group.options());
@@ -38,20 +42,6 @@ ParameterState& state_at(StateMap& states, const Place& place) {
 }
 
 constexpr const char* kArchiveFormat = "aurora-optimizer-1";
-
-template <class State, class Visit>
-void for_each_tensor(State& state, Visit&& visit) {
-  visit("momentum_buffer", state.momentum_buffer);
-  visit("row_state", state.row_state);
-  visit("exp_avg", state.exp_avg);
-  visit("exp_avg_sq", state.exp_avg_sq);
-}
-
-std::int64_t read_count(torch::serialize::InputArchive& archive, const std::string& key) {
-  c10::IValue value;
-  if (!archive.try_read(key, value) || !value.isInt()) fail("optim", "The archive lacks the number ", key);
-  return value.toInt();
-}
 
 void require_equal_count(const std::string& what, std::int64_t saved, std::size_t own) {
   if (saved != static_cast<std::int64_t>(own)) {
@@ -78,110 +68,14 @@ void copy_tensors(const Place& place, const ParameterState& saved, ParameterStat
 
 }  // namespace
 
-void GroupOptions::serialize(torch::serialize::OutputArchive& archive) const {
-  archive.write("rule", c10::IValue(std::string(name(rule))));
-  c10::List<std::string> values;
-  for (const auto& hyperparameter : hyperparameters(rule)) {
-    values.push_back(hyperparameter.name + "=" + hyperparameter.value);
-  }
-  archive.write("hyperparameters", c10::IValue(values));
-  // Per parameter: the four lengths, then the four lists; and how often the blocks repeat.
-  c10::List<std::int64_t> numbers, all_repeats;
-  for (const auto& [batch, rows, cols, row_blocks, repeats] : dimensions) {
-    all_repeats.push_back(repeats);
-    for (const auto length : {batch.size(), rows.size(), cols.size(), row_blocks.size()}) {
-      numbers.push_back(static_cast<std::int64_t>(length));
-    }
-    for (const auto* axes : {&batch, &rows, &cols}) {
-      for (const int axis : *axes) numbers.push_back(axis);
-    }
-    for (const Index block : row_blocks) numbers.push_back(block);
-  }
-  archive.write("dimensions", c10::IValue(numbers));
-  archive.write("repeats", c10::IValue(all_repeats));
-}
-
-void GroupOptions::serialize(torch::serialize::InputArchive& archive) {
-  c10::IValue rule_name, values, numbers;
-  archive.read("rule", rule_name);
-  archive.read("hyperparameters", values);
-  archive.read("dimensions", numbers);
-
-  Rule read_rule = rule_of(rule_name.toStringRef());
-  for (const auto& value : values.toListRef()) {
-    const std::string& text = value.toStringRef();
-    const auto equals = text.find('=');
-    if (equals == std::string::npos) fail("optim", "A saved hyperparameter is not name=value: ", text);
-    set_hyperparameter(read_rule, text.substr(0, equals), text.substr(equals + 1));
-  }
-
-  std::vector<Dimensions> read_dimensions;
-  const std::vector<std::int64_t> all = numbers.toIntVector();
-  for (std::size_t at = 0; at < all.size();) {
-    const auto take = [&](std::size_t count) {
-      if (count > all.size() - at) fail("optim", "Saved dimensions end early: ", all.size(), " numbers");
-      at += count;
-      return std::span(all).subspan(at - count, count);
-    };
-    const auto lengths = take(4);
-    const auto axes = [&](std::size_t which) {
-      std::vector<int> list;
-      for (const auto axis : take(static_cast<std::size_t>(lengths[which])))
-        list.push_back(static_cast<int>(axis));
-      return list;
-    };
-    Dimensions& read = read_dimensions.emplace_back();
-    read.batch = axes(0);
-    read.rows = axes(1);
-    read.cols = axes(2);
-    const auto blocks = take(static_cast<std::size_t>(lengths[3]));
-    read.row_blocks.assign(blocks.begin(), blocks.end());
-  }
-  c10::IValue repeats;
-  if (archive.try_read("repeats", repeats)) {  // older archives have none
-    const std::vector<std::int64_t> counts = repeats.toIntVector();
-    if (counts.size() != read_dimensions.size()) {
-      fail("optim", "Saved dimensions need one number of repeats each: ", counts.size(), " for ",
-           read_dimensions.size());
-    }
-    for (std::size_t i = 0; i < counts.size(); ++i) read_dimensions[i].repeats = counts[i];
-  }
-  rule = std::move(read_rule);
-  dimensions = std::move(read_dimensions);
-}
-
-double GroupOptions::get_lr() const { return lr_of(rule); }
-
-void GroupOptions::set_lr(double lr) { set_hyperparameter_value(rule, "lr", lr); }
-
-void ParameterState::serialize(torch::serialize::OutputArchive& archive) const {
-  ParameterState settled = *this;
-  settled.settle();
-  archive.write("step", c10::IValue(settled.step));
-  for_each_tensor(*this, [&](const char* key, const Tensor& tensor) {
-    // From the host: who loads may have another device.
-    if (tensor.defined()) archive.write(key, tensor.cpu(), /*is_buffer=*/true);
-  });
-}
-
-void ParameterState::settle() {
-  if (!device_step.defined()) return;
-  step = static_cast<std::int64_t>(device_step.item<double>());
-  device_step.reset();
-}
-
-void ParameterState::serialize(torch::serialize::InputArchive& archive) {
-  step = read_count(archive, "step");
-  device_step.reset();
-  for_each_tensor(*this, [&](const char* key, Tensor& tensor) {
-    if (!archive.try_read(key, tensor, /*is_buffer=*/true)) tensor.reset();
-  });
-}
-
 struct SpectralOptimizer::Impl {
   Backends backends;
   SkippedSteps skipped;
   std::vector<RoutedParameter> routing;
+  Ranks ranks;  // where `collectives` is set
+  std::unordered_map<const void*, Share> shares;
+  bool has_all_states = true;
+  std::int64_t steps = 0;
   bool keep_directions = false;
   std::unordered_map<const void*, Tensor> kept_directions;
 
@@ -220,6 +114,7 @@ SpectralOptimizer::SpectralOptimizer(const torch::nn::Module& module, Rule rule,
 SpectralOptimizer::~SpectralOptimizer() = default;
 
 void SpectralOptimizer::add_param_group(const OptimizerParamGroup& group) {
+  if (impl_->ranks.collectives != nullptr) fail("optim", "Groups are added before share");
   OptimizerParamGroup added = group;
   if (!added.has_options()) added.set_options(defaults_->clone());
   const GroupOptions& options = options_of(added);
@@ -252,18 +147,24 @@ Tensor SpectralOptimizer::step(LossClosure closure) {
   const at::NoGradGuard no_gradients;
 
   std::vector<Due> due;
-  for (std::size_t g = 0; g < param_groups_.size(); ++g) {
-    const GroupOptions& options = options_of(param_groups_[g]);
-    validate(options.rule);
-    const auto& parameters = param_groups_[g].params();
-    for (std::size_t i = 0; i < parameters.size(); ++i) {
-      const Place place{parameters[i], options, g, i};
-      require_steppable(place);
-      Tensor gradient = gradient_of(place);
-      if (gradient.defined() && gradient.numel() > 0) due.push_back({place, std::move(gradient)});
+  const auto collect = [&] {
+    for (std::size_t g = 0; g < param_groups_.size(); ++g) {
+      const GroupOptions& options = options_of(param_groups_[g]);
+      validate(options.rule);
+      const auto& parameters = param_groups_[g].params();
+      for (std::size_t i = 0; i < parameters.size(); ++i) {
+        const Place place{parameters[i], options, g, i};
+        require_steppable(place);
+        Tensor gradient = gradient_of(place);
+        if (gradient.defined() && gradient.numel() > 0) due.push_back({place, std::move(gradient)});
+      }
     }
+  };
+  if (impl_->ranks.collectives != nullptr) {
+    step_with_ranks(due, collect);
+    return loss;
   }
-
+  collect();
   step_all(impl_->backends, impl_->skipped, look_at_gradients(impl_->backends, due), due, [&](std::size_t i) {
     if (impl_->keep_directions && !is_adamw(due[i].place.options.rule)) {
       due[i].direction = impl_->direction_of(due[i].place.parameter);
@@ -271,6 +172,96 @@ Tensor SpectralOptimizer::step(LossClosure closure) {
     return &state_at(state_, due[i].place);
   });
   return loss;
+}
+
+void SpectralOptimizer::step_with_ranks(std::vector<Due>& due, const std::function<void()>& collect) {
+  Verdict verdict{.step = impl_->steps++};
+  StepGate gate;
+  std::vector<SharedDue> shared;
+  try {
+    collect();
+    gate = look_at_gradients(impl_->backends, due);
+    for (Due& each : due) {
+      SharedDue& added = shared.emplace_back(SharedDue{each, nullptr, &impl_->ranks});
+      added.share = &impl_->shares[each.place.parameter.unsafeGetTensorImpl()];
+      if (!added.is_here()) {
+        state_.erase(each.place.parameter.unsafeGetTensorImpl());  // what gather_states or load left
+      } else if (gate.open) {
+        each.state = added.due.state = &state_at(state_, each.place);
+      }
+    }
+    std::vector<Due> here;
+    for (const Due& each : due) {
+      if (each.state != nullptr) here.push_back(each);
+    }
+    look_at_momenta(impl_->backends, here, gate);
+  } catch (const std::exception& error) {
+    verdict.error = error.what();
+    shared.clear();
+  }
+  verdict.finite = gate.open && (!gate.on_device.defined() || gate.on_device.item<bool>());
+  const std::vector<Ranks*> groups = {&impl_->ranks};
+  gate = {.open = agree(groups, shared, verdict)};
+  impl_->skipped.count(gate);
+  if (gate.open) step_shared(impl_->backends, groups, shared, verdict.step);
+  impl_->has_all_states = false;
+}
+
+void SpectralOptimizer::share(std::shared_ptr<Collectives> ranks, c10::Device device) {
+  if (impl_->ranks.collectives != nullptr) fail("optim", "This optimizer has its ranks already");
+  std::vector<const void*> matrices;
+  std::vector<double> costs;
+  for (std::size_t g = 0; g < param_groups_.size(); ++g) {
+    const GroupOptions& options = options_of(param_groups_[g]);
+    const auto& parameters = param_groups_[g].params();
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      Share& share = impl_->shares[parameters[i].unsafeGetTensorImpl()];
+      share.replicated = true;
+      if (is_adamw(options.rule)) continue;
+      share.kind = Share::Kind::owned;
+      matrices.push_back(parameters[i].unsafeGetTensorImpl());
+      double cost = 0;
+      for (const auto& [rows, cols] : matrices_at({parameters[i], options, g, i})) {
+        cost += step_cost(options.rule, rows, cols, device.is_cpu() ? Device::cpu : Device::accelerator);
+      }
+      costs.push_back(cost);
+    }
+  }
+  const std::vector<int> owners = assign_owners(costs, ranks->size());
+  for (std::size_t i = 0; i < matrices.size(); ++i) impl_->shares[matrices[i]].owner = owners[i];
+  impl_->ranks.collectives = std::move(ranks);
+  impl_->ranks.device = device;
+}
+
+void SpectralOptimizer::gather_states() {
+  const at::NoGradGuard no_gradients;
+  if (impl_->ranks.collectives == nullptr) return;
+  Collectives& ranks = *impl_->ranks.collectives;
+  for (std::size_t g = 0; g < param_groups_.size(); ++g) {
+    const auto& parameters = param_groups_[g].params();
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      const Place place{parameters[i], options_of(param_groups_[g]), g, i};
+      const Share& share = impl_->shares[parameters[i].unsafeGetTensorImpl()];
+      if (share.kind != Share::Kind::owned) continue;
+      // A parameter that was never stepped gets a state of zeros, which is what it means.
+      ParameterState& state = state_at(state_, place);
+      state.settle();
+      const auto send = [&](Tensor& tensor) {
+        if (!tensor.defined()) return;
+        Tensor row = tensor.contiguous();
+        MatrixView view = flat(row);
+        ranks.broadcast(view, share.owner);
+        tensor.copy_(row);
+      };
+      send(state.momentum_buffer);
+      send(state.row_state);
+      Tensor steps = at::full({1}, static_cast<double>(state.step),
+                              at::TensorOptions(impl_->ranks.device).dtype(at::kDouble));
+      ranks.broadcast(flat(steps), share.owner);
+      state.step = static_cast<std::int64_t>(steps.item<double>());
+    }
+  }
+  impl_->has_all_states = true;
 }
 
 ParameterState& SpectralOptimizer::state_of(const Tensor& parameter) {
@@ -288,6 +279,10 @@ ParameterState& SpectralOptimizer::state_of(const Tensor& parameter) {
 }
 
 void SpectralOptimizer::save(torch::serialize::OutputArchive& archive) const {
+  if (!impl_->has_all_states) {
+    throw std::logic_error(
+        "[aurora::optim] States are on the ranks that own them: gather_states() on all of them");
+  }
   archive.write("format", c10::IValue(kArchiveFormat));
   archive.write("skipped_steps", c10::IValue(impl_->skipped.ever()));
   archive.write("skipped_in_a_row", c10::IValue(impl_->skipped.in_a_row()));

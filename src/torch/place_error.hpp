@@ -21,7 +21,10 @@ template <class... Values>
   (text << ... << rule);
   text << ": group " << place.group << ", parameter " << place.index;
   if (!place.name.empty()) text << " '" << place.name << "'";
-  fail("optim", text.str(), ", shape ", shape_text(place.parameter), ", rule ", name(place.options.rule));
+  fail("optim", text.str(), ", shape ",
+       place.whole.empty() ? shape_text(place.parameter)
+                           : c10::str(at::IntArrayRef(place.whole.data(), place.whole.size())),
+       ", rule ", name(place.options.rule));
 }
 
 }  // namespace aurora::optim

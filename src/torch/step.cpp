@@ -11,24 +11,9 @@
 #include "aurora/torch/gather.hpp"
 #include "aurora/torch/memory.hpp"
 #include "place_error.hpp"
+#include "views.hpp"
 
 namespace aurora::optim {
-namespace {
-
-using at::Tensor;
-
-bool is_adamw(const Rule& rule) { return std::holds_alternative<AdamWOptions>(rule); }
-
-DType dtype_of(const Tensor& tensor) {
-  const auto type = tensor.scalar_type();
-  return type == at::kDouble ? DType::f64 : type == at::kFloat ? DType::f32 : DType::bf16;
-}
-
-/// A tensor like the parameter in shape, and in strides where the parameter has no holes.
-Tensor zeros_like(const Tensor& parameter, at::ScalarType type) {
-  return at::zeros_like(parameter, parameter.options().dtype(type).requires_grad(false),
-                        at::MemoryFormat::Preserve);
-}
 
 Dimensions dimensions_at(const Place& place) {
   const auto& dimensions = place.options.dimensions;
@@ -43,23 +28,14 @@ Dimensions dimensions_at(const Place& place) {
 std::vector<MatrixShape> matrices_at(const Place& place) {
   const Dimensions dimensions = dimensions_at(place);
   try {
-    return matrix_shapes(place.parameter.sizes(), dimensions);
+    const std::span<const Index> own(place.parameter.sizes());
+    return matrix_shapes(place.whole.empty() ? own : place.whole, dimensions);
   } catch (const std::invalid_argument& error) {
     fail_at(place, error.what());
   }
 }
 
-/// All elements of a tensor without holes, in the order of its memory.
-MatrixView flat(const Tensor& tensor) {
-  return {.data = const_cast<void*>(tensor.const_data_ptr()),
-          .rows = 1,
-          .cols = tensor.numel(),
-          .row_stride = tensor.numel(),
-          .dtype = dtype_of(tensor)};
-}
-
-/// The vectors of a row state, one for each of the parameter's matrices.
-std::vector<MatrixView> row_views(const Rule& rule, const Tensor& row_state,
+std::vector<MatrixView> row_views(const Rule& rule, const at::Tensor& row_state,
                                   std::span<const MatrixView> weights) {
   std::vector<MatrixView> views;
   auto* data = static_cast<std::byte*>(row_state.mutable_data_ptr());
@@ -69,6 +45,16 @@ std::vector<MatrixView> row_views(const Rule& rule, const Tensor& row_state,
     data += rows * byte_size(dtype_of(row_state));
   }
   return views;
+}
+
+namespace {
+
+using at::Tensor;
+
+/// A tensor like the parameter in shape, and in strides where the parameter has no holes.
+Tensor zeros_like(const Tensor& parameter, at::ScalarType type) {
+  return at::zeros_like(parameter, parameter.options().dtype(type).requires_grad(false),
+                        at::MemoryFormat::Preserve);
 }
 
 void require_plain(const Place& place, std::string_view key, const Tensor& state) {
@@ -237,7 +223,7 @@ void require_steppable(const Place& place) {
             "Parameters with fewer than two dimensions belong to AdamW: a group of that rule, or a "
             "whole model, which is routed");
   }
-  if (parameter.numel() == 0) return;
+  if (parameter.numel() == 0 && place.whole.empty()) return;
   for (const auto& matrix : matrices_at(place)) {
     if (matrix.rows < 2 || matrix.cols < 2) {
       fail_at(place, "Matrices with a side of length ", std::min(matrix.rows, matrix.cols),
@@ -246,9 +232,10 @@ void require_steppable(const Place& place) {
   }
 }
 
-Tensor gradient_of(const Place& place) {
+Tensor gradient_of(const Place& place) { return gradient_of(place, place.parameter.grad()); }
+
+Tensor gradient_of(const Place& place, const Tensor& gradient) {
   const Tensor& parameter = place.parameter;
-  const Tensor& gradient = parameter.grad();
   if (!gradient.defined()) return {};
   if (const auto why = why_not_readable(gradient); !why.empty()) fail_at(place, "Gradients must ", why);
   if (gradient.sizes() != parameter.sizes() || gradient.device() != parameter.device()) {
@@ -315,6 +302,7 @@ namespace {
 using Looks = std::map<std::pair<std::string, DType>, std::vector<Tensor>>;
 
 void add_to(Looks& looks, const Tensor& tensor, DType as) {
+  if (tensor.numel() == 0) return;  // a rank without a piece
   const bool as_it_is = tensor.is_non_overlapping_and_dense() && tensor.scalar_type() != at::kHalf;
   looks[{tensor.device().str(), as}].push_back(
       as_it_is

@@ -5,7 +5,6 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
 import torch
 from torch import distributed
 
@@ -38,17 +37,22 @@ def test_two_processes_take_the_steps_of_one(packages, tmp_path):
         assert not torch.allclose(a, start, rtol=1e-3)
 
 
-def test_a_real_dtensor_is_refused_with_the_reason(tmp_path):
+def test_dtensors_of_one_process_are_stepped_as_plain_tensors(tmp_path):
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Shard, distribute_tensor
 
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/one", rank=0, world_size=1)
     try:
         mesh = init_device_mesh("cpu", (1,))
-        weight = torch.nn.Parameter(distribute_tensor(torch.randn(8, 4), mesh, [Shard(0)]))
-        with pytest.raises(TypeError, match=r"DTensor is not a whole matrix.*'up.weight'.*\[8, 4\]"):
-            Aurora([("up.weight", weight)])
-        with pytest.raises(TypeError, match=r"DTensor is not a whole matrix.*\[8, 4\].*rule aurora"):
-            Aurora([weight])
+        value, gradient = torch.randn(8, 4), torch.randn(8, 4)
+        plain = torch.nn.Parameter(value.clone())
+        sharded = torch.nn.Parameter(distribute_tensor(value.clone(), mesh, [Shard(0)]))
+        plain.grad, sharded.grad = gradient, distribute_tensor(gradient.clone(), mesh, [Shard(0)])
+        optimizers = [Aurora([("up.weight", weight)], patterns={"up.weight": "aurora"}) for weight in (plain, sharded)]
+        for optimizer in optimizers:
+            optimizer.step()
+        assert torch.equal(sharded.to_local(), plain) and not torch.equal(plain, value)
+        momentum = optimizers[1].state[sharded]["momentum_buffer"]
+        assert momentum.placements == sharded.placements and momentum.shape == (8, 4)
     finally:
         distributed.destroy_process_group()

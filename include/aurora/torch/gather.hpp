@@ -13,6 +13,8 @@ struct Matrices {
   std::vector<MatrixView> views;
 };
 Matrices matrices_of(const at::Tensor& tensor, const Dimensions& dimensions);
+/// What was written to the views of matrices_of(tensor, dimensions), into the tensor.
+void give_back(const Matrices& matrices, const Dimensions& dimensions, const at::Tensor& tensor);
 
 /// What one step reads and writes of one parameter, as the core takes it. Where strides and types allow, these
 /// are views of the caller's tensors; else all of them are views of copies: matrices gathered row by row

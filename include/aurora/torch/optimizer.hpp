@@ -2,6 +2,7 @@
 
 #include <torch/optim/optimizer.h>
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <utility>
@@ -12,6 +13,10 @@
 
 namespace torch::nn {
 class Module;
+}
+
+namespace aurora {
+class Collectives;
 }
 
 namespace aurora::optim {
@@ -34,6 +39,8 @@ struct GroupOptions : torch::optim::OptimizerCloneableOptions<GroupOptions> {
   /// Throws std::invalid_argument for a rate outside the rule's bounds.
   void set_lr(double lr) override;
 };
+
+struct Due;
 
 /// State of one parameter. Undefined tensors do not apply: momentum_buffer for matrix rules, row_state beside
 /// it where the rule has one (row_state_name), exp_avg and exp_avg_sq for AdamW. float64 for float64
@@ -78,7 +85,7 @@ class SpectralOptimizer : public torch::optim::Optimizer {
 
   /// Options, state and counters. Loading takes the archive's options, and throws std::invalid_argument, with
   /// nothing changed, where its groups, rules, or the shapes and types of its states are not those of this
-  /// optimizer.
+  /// optimizer. Saving throws std::logic_error where states are on other ranks: see gather_states.
   void save(torch::serialize::OutputArchive& archive) const override;
   void load(torch::serialize::InputArchive& archive) override;
 
@@ -87,6 +94,14 @@ class SpectralOptimizer : public torch::optim::Optimizer {
   std::int64_t skipped_in_a_row() const;
   /// Puts the counters back, for a caller that keeps state in files of its own.
   void set_skipped_steps(std::int64_t ever, std::int64_t in_a_row);
+
+  /// From here on these ranks step the model together, replicas of which, with equal weights and reduced
+  /// gradients, all of them have: each matrix is stepped by its owner, which alone keeps its state, and the
+  /// others get the weights. Every rank calls step() the same number of times. Groups are added before. Throws
+  /// std::invalid_argument for ranks of which there is one already.
+  void share(std::shared_ptr<Collectives> ranks, c10::Device device = c10::kCPU);
+  /// On all ranks together: brings the states of all matrices to all of them, for save(), until the next step.
+  void gather_states();
 
   /// How the module's parameters were routed, in module order, and how matrices are computed on the device that
   /// they were on; a parameter with several names appears once, by its first. Empty when made from groups.
@@ -101,6 +116,7 @@ class SpectralOptimizer : public torch::optim::Optimizer {
   torch::Tensor direction_of(const torch::Tensor& parameter) const;
 
  private:
+  void step_with_ranks(std::vector<Due>& due, const std::function<void()>& collect);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

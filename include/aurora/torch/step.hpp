@@ -34,6 +34,8 @@ struct Place {
   const GroupOptions& options;  // of its group
   std::size_t group, index;
   std::string_view name = {};  // of the parameter; empty: unknown
+  std::span<const std::int64_t> whole =
+      {};  // shape of what `parameter` is a piece of; empty: it is all of it
 };
 
 /// A parameter that a step changes.
@@ -50,6 +52,7 @@ void require_steppable(const Place& place);
 /// The gradient in the parameter's strides, the caller's own where it has them; undefined where there is
 /// none. Throws for a sparse gradient and for other types than float32, float64 and bfloat16.
 torch::Tensor gradient_of(const Place& place);
+torch::Tensor gradient_of(const Place& place, const torch::Tensor& gradient);
 
 /// How a rule computes this parameter where it is now: method_text of rules.hpp.
 std::string method_text(const Rule& rule, const torch::Tensor& parameter);
