@@ -9,7 +9,7 @@
 namespace aurora {
 namespace {
 
-/// A product of numbers and names of numbers.
+/// A product of numbers and names of numbers: "heads*size".
 std::optional<Index> product(const ParameterInfo& parameter, std::string_view text) {
   Index value = 1;
   for (const std::string_view factor : split(text, '*')) {
@@ -21,6 +21,17 @@ std::optional<Index> product(const ParameterInfo& parameter, std::string_view te
       number = *found;
     }
     value *= number;
+  }
+  return value;
+}
+
+/// A sum of such products.
+std::optional<Index> sum(const ParameterInfo& parameter, std::string_view text) {
+  Index value = 0;
+  for (const std::string_view term : split(text, '+')) {
+    const auto number = product(parameter, term);
+    if (!number) return std::nullopt;
+    value += *number;
   }
   return value;
 }
@@ -92,9 +103,27 @@ bool experts_store_in_out(const ParameterInfo& parameter, std::span<const Parame
          (*gate_up)[2] == 2 * (*down)[1];
 }
 
+/// Experts one after the other in the rows of one matrix.
+Cut cut_into_experts(const ParameterInfo& parameter) {
+  const Index rows = parameter.shape[0], experts = number_of(parameter, "num_experts").value_or(0);
+  if (parameter.shape.size() != 2 || experts < 1 || rows % experts != 0) {
+    return {.dimensions = {},
+            .unknown = "it is a stack of experts, and which of its rows belong together is not known"};
+  }
+  Dimensions dimensions = default_dimensions(2);
+  dimensions.row_blocks.assign(static_cast<std::size_t>(experts), rows / experts);
+  return {dimensions};
+}
+
 Cut cut_axes_of(const RoleRow& row, const ParameterInfo& parameter, std::span<const ParameterInfo> all) {
   if (row.stored == Stored::as_owner) return cut_by_owner(parameter);
   if (row.stored == Stored::in_out) return {in_out(parameter.shape.size())};
+  if (row.stored == Stored::rows_of_experts) return cut_into_experts(parameter);
+  if (row.stored == Stored::rows_of_experts_in_out) {
+    return {
+        .dimensions = {},
+        .unknown = "its rows are the inputs of one expert after the other, which no blocks of rows describe"};
+  }
   if (parameter.shape.size() != 3) {
     if (parameter.shape.size() == 2) return cut_by_owner(parameter);
     return {.dimensions = {}, .unknown = "three axes were expected"};
@@ -131,7 +160,7 @@ void cut_rows(const RoleRow& row, const ParameterInfo& parameter, Cut& cut) {
     }
   } else {
     for (const std::string_view text : split(row.blocks, ' ')) {
-      const auto share = product(parameter, text);
+      const auto share = sum(parameter, text);
       if (!share || *share < 0) {
         shares.clear();
         break;
@@ -140,9 +169,9 @@ void cut_rows(const RoleRow& row, const ParameterInfo& parameter, Cut& cut) {
     }
     if (row.repeats == "rows" && !shares.empty()) repeats = rows / std::ssize(shares);
   }
-  const Index sum = std::accumulate(shares.begin(), shares.end(), Index{0});
+  const Index run = std::accumulate(shares.begin(), shares.end(), Index{0});
   const bool divides = !shares.empty() && repeats >= 1 && std::ranges::all_of(shares, [&](Index share) {
-    return rows * share % (sum * repeats) == 0;
+    return rows * share % (run * repeats) == 0;
   });
   if (!divides) {
     cut.dimensions.reset();
@@ -150,7 +179,7 @@ void cut_rows(const RoleRow& row, const ParameterInfo& parameter, Cut& cut) {
                   " rows belong together is not known";
     return;
   }
-  for (Index& share : shares) share = rows * share / (sum * repeats);
+  for (Index& share : shares) share = rows * share / (run * repeats);
   if (shares.size() == 1) return;
   cut.dimensions->row_blocks = std::move(shares);
   cut.dimensions->repeats = repeats;

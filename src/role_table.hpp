@@ -9,12 +9,14 @@ namespace aurora {
 
 /// How the axes of a stored weight are read.
 enum class Stored : std::uint8_t {
-  as_owner,        // as its module stores it: linear [out, in], Conv1D [in, out], convolutions
-  in_out,          // [in, out]
-  experts,         // [e, out, in], where the down projection beside it does not say otherwise
-  experts_in_out,  // [e, in, out]
-  in_heads,        // [in, heads, size]
-  out_heads,       // [out, heads, size]
+  as_owner,                // as its module stores it: linear [out, in], Conv1D [in, out], convolutions
+  in_out,                  // [in, out]
+  experts,                 // [e, out, in], where the down projection beside it does not say otherwise
+  experts_in_out,          // [e, in, out]
+  rows_of_experts,         // [e * out, in]
+  rows_of_experts_in_out,  // [e * in, out], which no cut describes
+  in_heads,                // [in, heads, size]
+  out_heads,               // [out, heads, size]
 };
 
 /// One row of the table of roles. A parameter has the first row that fits.
@@ -27,7 +29,7 @@ struct RoleRow {
   std::string_view role;
   NeuronSide neurons = NeuronSide::output;
   Stored stored = Stored::as_owner;
-  /// Row blocks of one run, in proportion: numbers, names of numbers and their products; empty: one block.
+  /// Row blocks of one run, in proportion: sums of products of numbers and names of numbers; empty: one block.
   /// "square": as many blocks as there are squares in [n * cols, cols].
   std::string_view blocks = {};
   /// Runs of the blocks; "rows": as many as make each block one row.

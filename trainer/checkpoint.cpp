@@ -6,6 +6,7 @@
 
 #include "atomic_file.hpp"
 #include "json_text.hpp"
+#include "model_size.hpp"
 #include "run_folder.hpp"
 #include "safetensors.hpp"
 
@@ -50,23 +51,41 @@ void write_tensors(const fs::path& file, const NamedTensors& tensors) {
   });
 }
 
+/// The tensor of the name, float32 and of the shape.
+const TensorEntry& entry_of(const SafetensorsFile& contents, const std::string& name,
+                            std::span<const Index> shape, const std::string& owner) {
+  const TensorEntry* entry = contents.find(name);
+  if (entry == nullptr) fail(contents.path(), "tensor " + name + " of " + owner + " is missing");
+  if (entry->dtype != "F32")
+    fail(contents.path(), "tensor " + name + " has type " + entry->dtype + ", not F32");
+  if (!std::ranges::equal(entry->shape, shape))
+    fail(contents.path(), "tensor " + name + " is " + shape_text(entry->shape) + ", in " + owner + " it is " +
+                              shape_text(shape));
+  return *entry;
+}
+
 /// Copies every tensor of the file into the one of its name in `tensors`; the two sets must be the same.
 void read_tensors(const fs::path& file, const NamedTensors& tensors, const std::string& owner) {
   const SafetensorsFile contents(file);
   for (const TensorEntry& entry : contents.tensors())
     if (!tensors.contains(entry.name)) fail(file, "tensor " + entry.name + " does not belong to " + owner);
   for (const auto& [name, tensor] : tensors) {
-    const TensorEntry* entry = contents.find(name);
-    if (entry == nullptr) fail(file, "tensor " + name + " of " + owner + " is missing");
-    if (entry->dtype != "F32") fail(file, "tensor " + name + " has type " + entry->dtype + ", not F32");
-    if (!std::ranges::equal(entry->shape, tensor.sizes()))
-      fail(file, "tensor " + name + " is " + shape_text(entry->shape) + ", in " + owner + " it is " +
-                     shape_text(tensor.sizes()));
+    const TensorEntry& entry = entry_of(contents, name, tensor.sizes(), owner);
     const torch::Tensor host = torch::empty(tensor.sizes());
-    std::memcpy(host.mutable_data_ptr(), entry->bytes.data(), entry->bytes.size());
+    std::memcpy(host.mutable_data_ptr(), entry.bytes.data(), entry.bytes.size());
     contents.require_whole();
     tensor.copy_(host);
   }
+}
+
+/// Throws unless the weights of Model(config) are there: a config.json alone makes nobody allocate them.
+void require_weights(const fs::path& checkpoint, const ModelConfig& config) {
+  const SafetensorsFile contents(checkpoint / kModel);
+  if (config.layers > std::ssize(contents.tensors()))
+    fail(checkpoint / kConfig, "\"num_hidden_layers\" is " + std::to_string(config.layers) + ", and " +
+                                   kModel + " has " + std::to_string(contents.tensors().size()) + " tensors");
+  for (const ParameterInfo& parameter : parameters_of(config))
+    entry_of(contents, parameter.name, parameter.shape, "the model");
 }
 
 /// Of each matrix with a direction a tensor of its shape.
@@ -264,7 +283,9 @@ NamedTensors load_checkpoint(const fs::path& checkpoint, const TrainerState& sta
 }
 
 Model load_model(const fs::path& checkpoint, at::Device device) {
-  Model model(read_model_config(checkpoint), 0, device);
+  const ModelConfig config = read_model_config(checkpoint);
+  require_weights(checkpoint, config);
+  Model model(config, 0, device);
   load_weights(checkpoint, model);
   if (fs::exists(checkpoint / kState)) {
     const TrainerState state = read_trainer_state(checkpoint);

@@ -40,7 +40,8 @@ void load_weights(const std::filesystem::path& checkpoint, Model& model);
 NamedTensors load_checkpoint(const std::filesystem::path& checkpoint, const TrainerState& state, Model& model,
                              optim::SpectralOptimizer& optimizer, const Rule& rule);
 
-/// The model of a checkpoint folder. Throws where there is a trainer_state.json and it names other files.
+/// The model of a checkpoint folder, whose sizes in config.json are those of its weights before anything is
+/// allocated. Throws where there is a trainer_state.json and it names other files.
 Model load_model(const std::filesystem::path& checkpoint, at::Device device = at::kCPU);
 
 }  // namespace aurora::trainer

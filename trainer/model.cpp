@@ -2,6 +2,8 @@
 
 #include <ATen/autocast_mode.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "model_size.hpp"
@@ -120,23 +122,32 @@ Model::Model(const ModelConfig& config, std::uint64_t seed, at::Device device) :
     if (const double std = initial_std(parameter); std > 0)
       list_of_weights[parameter.name].normal_(0, std, generator);
 
-  // float32 throughout, as transformers does it: the angles of late positions are then the same to the last
-  // bit.
-  const Index head_width = config.width / config.heads;
-  const auto exponent = torch::arange(0, head_width, 2, torch::kInt64).to(torch::kFloat32) / head_width;
-  const auto frequency = 1.0 / torch::pow(config.rope_theta, exponent);
-  const auto angle = torch::outer(torch::arange(config.context, torch::kFloat32), frequency);
-  const auto both = [](const torch::Tensor& first, const torch::Tensor& second) {
-    return torch::cat({first, second}, 1).unsqueeze(1);
-  };
-  cos_ = both(angle.cos(), angle.cos()).to(device);
-  sin_ = both(-angle.sin(), angle.sin()).to(device);
   to(device);
 }
 
+void Model::make_rotations(Index count) {
+  // float32 throughout, as transformers does it: the angles of late positions are then the same to the last
+  // bit.
+  const Index head_width = config_.width / config_.heads;
+  const auto exponent = torch::arange(0, head_width, 2, torch::kInt64).to(torch::kFloat32) / head_width;
+  const auto frequency = 1.0 / torch::pow(config_.rope_theta, exponent);
+  const auto angle = torch::outer(torch::arange(count, torch::kFloat32), frequency);
+  const auto both = [](const torch::Tensor& first, const torch::Tensor& second) {
+    return torch::cat({first, second}, 1).unsqueeze(1);
+  };
+  cos_ = both(angle.cos(), angle.cos()).to(device());
+  sin_ = both(-angle.sin(), angle.sin()).to(device());
+}
+
 torch::Tensor Model::forward(const torch::Tensor& tokens, std::vector<torch::Tensor>* activations) {
-  const auto cos = cos_.narrow(0, 0, tokens.size(1));
-  const auto sin = sin_.narrow(0, 0, tokens.size(1));
+  const Index time = tokens.size(1);
+  // Of as many positions as are used: a config.json may promise any number.
+  if (!cos_.defined() || cos_.size(0) < time) {
+    make_rotations(
+        std::min(config_.context, static_cast<Index>(std::bit_ceil(static_cast<std::size_t>(time)))));
+  }
+  const auto cos = cos_.narrow(0, 0, time);
+  const auto sin = sin_.narrow(0, 0, time);
   if (activations != nullptr) activations->resize(layers_.size());
   auto x = embed_tokens_(tokens);
   for (std::size_t i = 0; i < layers_.size(); ++i)

@@ -89,12 +89,14 @@ class Model : public torch::nn::Module {
   at::Device device() const { return lm_head_->weight.device(); }
 
  private:
+  void make_rotations(Index count);
+
   ModelConfig config_;
   torch::nn::Embedding embed_tokens_ = nullptr;
   std::vector<std::shared_ptr<Layer>> layers_;
   std::shared_ptr<RmsNorm> norm_;
   torch::nn::Linear lm_head_ = nullptr;
-  torch::Tensor cos_, sin_;  // [context, 1, head width]; sin is negative in the first half
+  torch::Tensor cos_, sin_;  // [positions so far, 1, head width]; sin is negative in the first half
 };
 
 /// Mean cross entropy in nats of the next byte. tokens: [batch, time + 1], on any device. With bf16, matrix

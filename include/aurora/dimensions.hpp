@@ -19,10 +19,10 @@ namespace aurora {
 /// The rows are `repeats` runs of the row blocks: block i of every run together is one matrix. Without row
 /// blocks all rows are one matrix. repeats times the sum of the blocks is the number of rows.
 struct Dimensions {
-  std::vector<int> batch;
-  std::vector<int> rows;
-  std::vector<int> cols;
-  std::vector<Index> row_blocks;
+  std::vector<int> batch = {};
+  std::vector<int> rows = {};
+  std::vector<int> cols = {};
+  std::vector<Index> row_blocks = {};
   Index repeats = 1;
 
   friend bool operator==(const Dimensions&, const Dimensions&) = default;

@@ -284,6 +284,7 @@ class AtenBackend final : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_aten_backend(c10::Device device) {
+  if (device.is_meta()) fail("make_aten_backend", "Tensors have no values on the device ", device);
   try {
     // cuda becomes cuda:0
     return std::make_unique<AtenBackend>(

@@ -1,8 +1,11 @@
 #include "aurora/torch/memory.hpp"
 
 #include <ATen/ATen.h>
-#include <ATen/MemoryOverlap.h>
 #include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
 
 namespace aurora::optim {
 namespace {
@@ -16,6 +19,21 @@ std::int64_t last_byte(const Tensor& tensor) {
     last += (tensor.size(axis) - 1) * tensor.stride(axis);
   }
   return (last + 1) * tensor.element_size();
+}
+
+/// Whether elements may share their memory: from the smallest stride on, each axis must step over all before.
+bool may_overlap(const Tensor& tensor) {
+  std::vector<std::pair<std::int64_t, std::int64_t>> axes;
+  for (std::int64_t axis = 0; axis < tensor.dim(); ++axis) {
+    if (tensor.size(axis) > 1) axes.emplace_back(tensor.stride(axis), tensor.size(axis) - 1);
+  }
+  std::sort(axes.begin(), axes.end());
+  std::int64_t reach = 0;
+  for (const auto& [stride, steps] : axes) {
+    if (stride <= reach) return true;
+    reach += stride * steps;
+  }
+  return false;
 }
 
 bool has_own_dispatch(const Tensor& tensor) {
@@ -63,8 +81,9 @@ std::string why_not_writable(const Tensor& tensor) {
     return "not have been made in inference mode, where no versions are counted";
   }
   if (tensor.is_neg()) return "not be a negative view of another tensor";
-  if (at::has_internal_overlap(tensor) == at::MemOverlap::Yes) {
-    return c10::str("not be expanded, which lets elements share their memory: strides ", tensor.strides());
+  if (may_overlap(tensor)) {
+    return c10::str("not be expanded or overlap themselves, which lets elements share their memory: strides ",
+                    tensor.strides());
   }
   return "";
 }

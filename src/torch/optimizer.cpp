@@ -90,6 +90,7 @@ SpectralOptimizer::SpectralOptimizer(const std::vector<OptimizerParamGroup>& gro
                                      std::unique_ptr<GroupOptions> defaults)
     // The base would call its own add_param_group, so it gets no groups.
     : Optimizer(std::vector<OptimizerParamGroup>{}, std::move(defaults)), impl_(std::make_unique<Impl>()) {
+  static_cast<GroupOptions&>(*defaults_).are_defaults_ = true;
   for (const auto& group : groups) add_param_group(group);
 }
 
@@ -134,8 +135,10 @@ void SpectralOptimizer::add_param_group(const OptimizerParamGroup& group) {
          "A group needs the dimensions of all its parameters or of none: ", options.dimensions.size(),
          " for ", added.params().size());
   }
+  auto own = std::make_unique<GroupOptions>(options);
+  own->are_defaults_ = false;
   Optimizer::add_param_group(added);
-  param_groups_.back().set_options(std::make_unique<GroupOptions>(options));
+  param_groups_.back().set_options(std::move(own));
 }
 
 Tensor SpectralOptimizer::step(LossClosure closure) {
@@ -150,6 +153,12 @@ Tensor SpectralOptimizer::step(LossClosure closure) {
   const auto collect = [&] {
     for (std::size_t g = 0; g < param_groups_.size(); ++g) {
       const GroupOptions& options = options_of(param_groups_[g]);
+      if (options.are_defaults_) {
+        fail("optim",
+             "torch::optim::Optimizer::add_param_group drops the options of a group; call the one of "
+             "aurora::optim::SpectralOptimizer: group ",
+             g);
+      }
       validate(options.rule);
       const auto& parameters = param_groups_[g].params();
       for (std::size_t i = 0; i < parameters.size(); ++i) {

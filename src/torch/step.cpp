@@ -62,16 +62,19 @@ void require_plain(const Place& place, std::string_view key, const Tensor& state
     fail_at(place, "The state ", key, " must ", why);
 }
 
-/// `made` has the right shape, type and strides; `state` is replaced by it, or its values by those of
-/// `state`.
+/// `made` has the right shape, type, device and strides; `state` is replaced by it, or its values by those of
+/// `state`, which a parameter that was moved to another type or device takes along.
 void complete(const Place& place, std::string_view key, Tensor made, Tensor& state) {
   if (state.defined()) {
-    if (state.sizes() != made.sizes() || state.scalar_type() != made.scalar_type() ||
-        state.device() != made.device()) {
-      fail_at(place, "The state ", key, " is ", state.scalar_type(), " ", state.sizes(), " on ",
-              state.device(), " instead of ", made.scalar_type(), " ", made.sizes(), " on ", made.device());
+    if (state.sizes() != made.sizes()) {
+      fail_at(place, "The state ", key, " is ", state.sizes(), " instead of ", made.sizes());
     }
     made.copy_(state);
+    const bool narrower = state.element_size() > made.element_size();
+    if (narrower && !at::isfinite(made).eq(at::isfinite(state).to(made.device())).all().item<bool>()) {
+      fail_at(place, "The state ", key, " overflows in ", made.scalar_type(), ", it was ",
+              state.scalar_type());
+    }
   }
   state = std::move(made);
 }
@@ -254,6 +257,7 @@ Tensor state_like(const Tensor& parameter) {
 }
 
 void complete_state(const Place& place, ParameterState& state) {
+  if (state.device_step.defined() && state.device_step.device() != place.parameter.device()) state.settle();
   if (is_adamw(place.options.rule)) {
     if (!state.exp_avg.defined()) state.step = 0;
     complete_like_parameter(place, "exp_avg", state.exp_avg);

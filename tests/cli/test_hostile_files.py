@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import struct
 
 import pytest
@@ -91,6 +92,38 @@ def test_a_deep_state_is_refused(text, tmp_path):
     state = last_checkpoint(out) / "trainer_state.json"
     state.write_text('{"step": 2, "optimizer_steps": ' + "[" * 200_000 + "]" * 200_000 + "}")
     assert_one_line(aurora("train", "--resume", "--out", out, "--steps", 4, "--quiet", timeout=SECONDS), 1, state)
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"hidden_size": 2**26, "intermediate_size": 2**28}, ["tensor model.embed_tokens.weight is 256x32", "256x67108864"]),
+    ({"intermediate_size": 2**30}, ["mlp.gate_proj.weight is 128x32", "1073741824x32"]),
+    ({"num_hidden_layers": 2**30}, ['config.json: "num_hidden_layers" is 1073741824', "21 tensors"]),
+    ({"num_hidden_layers": 3}, ["tensor model.layers.2.input_layernorm.weight of the model is missing"]),
+    ({"num_attention_heads": 2**20, "num_key_value_heads": 1}, ["config.json", "do not divide"]),
+], ids=["width", "neurons", "layers", "one-layer", "heads"])  # fmt: skip
+def test_a_model_larger_than_its_weights_is_not_allocated(changes, words, run, text, tmp_path):
+    copy = of_another_shape(run, tmp_path, changes)
+    for arguments in (["eval", copy, "--data", text], ["sample", copy, "--prompt", "a"]):
+        assert_one_line(aurora(*arguments, timeout=SECONDS), 1, *words)
+
+
+def test_positions_that_are_not_used_take_no_memory(run, text, tmp_path):
+    # All angles of 2^30 positions are 128 GiB here.
+    copy = of_another_shape(run, tmp_path, {"max_position_embeddings": 2**30})
+    flags = ["--prompt", "the ", "--tokens", 4, "--temperature", 0]
+    result = aurora("sample", copy, *flags, timeout=SECONDS)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == aurora("sample", last_checkpoint(run), *flags).stdout
+    assert_one_line(aurora("eval", copy, "--data", text, timeout=SECONDS), 2, "needed are 1073741825")
+
+
+def of_another_shape(run, tmp_path, changes):
+    """A copy of the run's last checkpoint whose config.json says something else, and that has no checksums."""
+    copy = shutil.copytree(last_checkpoint(run), tmp_path / "checkpoint")
+    (copy / "trainer_state.json").unlink()
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | changes))
+    return copy
 
 
 def test_a_little_stack_is_said(text, tmp_path):

@@ -25,6 +25,7 @@ class Family:
     make: Callable[[], nn.Module]
     adamw: list[str] = field(default_factory=list)
     blocks: dict[str, Blocks] = field(default_factory=dict)
+    patterns: dict[str, str] = field(default_factory=dict)  # what a user has to say
 
     def is_adamw(self, name: str, weight: Tensor) -> bool:
         return weight.ndim < 2 or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.adamw)
@@ -175,6 +176,13 @@ EXPERTS = [
            [*ENDS, "*router*"], {"*experts.gate_up_proj": experts_in_out(2), "*experts.down_proj": experts_in_out()}),
     Family("GPT-OSS", "GptOssExperts", causal("GptOssConfig", **GATED, head_dim=4, num_local_experts=4, num_experts_per_tok=2),
            [*ENDS, "*router*", "*_bias"], {"*experts.gate_up_proj": interleaved_experts, "*experts.down_proj": experts_in_out()}),
+    Family("DBRX", "DbrxExpertGLU",
+           causal("DbrxConfig", vocab_size=40, d_model=16, n_heads=4, n_layers=2, max_seq_len=32,
+                  attn_config={"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8},
+                  ffn_config={"hidden_size": 16, "ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2}),
+           ["*wte.weight", "lm_head.weight", "*router.layer.weight", "*experts.mlp.w2"],
+           {"*Wqkv.weight": lengths(16, 8, 8), "*mlp.w1": equal(4), "*mlp.v1": equal(4)},
+           {"*.experts.mlp.w2": "adamw"}),
     Family("Switch", "SwitchTransformersTop1Router",
            of("AutoModelForSeq2SeqLM", "SwitchTransformersConfig", vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2,
               num_decoder_layers=2, num_heads=4, num_experts=3, num_sparse_encoder_layers=1, num_sparse_decoder_layers=1,
@@ -223,6 +231,19 @@ OTHERS = [
     Family("ConvNeXt", "ConvNextLayer",
            of("AutoModelForImageClassification", "ConvNextConfig", hidden_sizes=[8, 12], depths=[1, 1], num_stages=2, num_labels=3),
            ["*dwconv.weight", "*patch_embeddings.weight", "classifier.weight"], {"*downsampling_layer.1.weight": filters}),
+    Family("FocalNet", "FocalNetModulation",
+           of("AutoModelForImageClassification", "FocalNetConfig", image_size=16, patch_size=2, embed_dim=8, depths=[1, 1],
+              focal_levels=[2, 1], focal_windows=[3, 3], num_labels=3),
+           ["*embeddings.patch_embeddings.projection.weight", "*focal_layers*", "classifier.weight"],
+           {"*projection_in.weight": lambda w: list(w.split([w.shape[1], w.shape[1], len(w) - 2 * w.shape[1]])),
+            "*projection_context.weight": filters, "*downsample.projection.weight": filters}),
+    Family("LeViT", "LevitAttention",
+           lambda: transformers.LevitForImageClassification(transformers.LevitConfig(
+               image_size=32, hidden_sizes=[16, 24, 32], num_attention_heads=[2, 2, 2], depths=[1, 1, 1], key_dim=[8, 8, 8],
+               attention_ratio=[2, 2, 2], mlp_ratio=[2, 2, 2], num_labels=3)),
+           ["*attention_biases", "classifier.linear.weight"],
+           {"*queries_keys_values.linear.weight": by_head(2, 8, 8, 16), "*convolution.weight": filters,
+            "*.keys_values.linear.weight": lambda w: by_head(len(w) // 40, 8, 32)(w)}),
     Family("Qwen2-VL, vision", "VisionAttention",
            lambda: transformers.models.qwen2_vl.modeling_qwen2_vl.Qwen2VisionTransformerPretrainedModel(
                transformers.models.qwen2_vl.configuration_qwen2_vl.Qwen2VLVisionConfig(

@@ -1,5 +1,6 @@
 """The table of docs/families.md: `python tests/python/families_table.py` writes it, a test compares it."""
 
+import json
 import pathlib
 import re
 import sys
@@ -30,7 +31,7 @@ def row(family) -> str:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        routing = Aurora(family.make()).routing
+        routing = Aurora(family.make(), patterns=family.patterns).routing
     cuts, others = {}, {}
     for entry in routing:
         if entry.rule == "adamw":
@@ -39,7 +40,8 @@ def row(family) -> str:
         elif entry.cut or len(entry.shape) > 2:
             shape = "x".join(map(str, entry.shape))
             cuts[stem(entry.name)] = f"`{stem(entry.name)}` {shape}: {entry.matrices}" + (" (a guess)" if entry.guessed else "")
-    cells = [family.name, f"`{family.source}`", "; ".join(cuts.values()) or "none", ", ".join(f"`{o}`" for o in others)]
+    name = family.name + (f", with `patterns={json.dumps(family.patterns)}`" if family.patterns else "")
+    cells = [name, f"`{family.source}`", "; ".join(cuts.values()) or "none", ", ".join(f"`{o}`" for o in others)]
     return "| " + " | ".join(cells) + " |\n"
 
 

@@ -121,6 +121,7 @@ REFUSED = {
 # Good to read, not to write.
 ONLY_READ = {
     "expanded": lambda _: torch.randn(1, 4).expand(SHAPE),
+    "overlapping": lambda _: torch.randn(64).as_strided(SHAPE, (2, 1)),
     "negative": lambda _: torch._neg_view(plain()),
     "inference": inference,
 }

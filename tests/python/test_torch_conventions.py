@@ -243,6 +243,24 @@ def test_autograd_notices_that_a_step_changed_a_weight():
         loss.backward()
 
 
+def test_states_follow_a_model_to_another_type():
+    model = decoder()
+    optimizer = Aurora(model, momentum=0.95)
+    set_gradients(model.parameters(), 0)
+    optimizer.step()
+    before = {name: optimizer.state[p]["momentum_buffer"].clone() for name, p in model.named_parameters()
+              if "momentum_buffer" in optimizer.state[p]}  # fmt: skip
+    model.double()
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    after = {name: optimizer.state[p] for name, p in model.named_parameters()}
+    assert {value.dtype for state in after.values() for key, value in state.items() if key != "step"} == {torch.float64}
+    # m <- 0.95 m in float64, of the float32 numbers that were there.
+    assert all(torch.allclose(after[n]["momentum_buffer"], 0.95 * m.double(), rtol=1e-15, atol=0) for n, m in before.items())
+    assert before and all(float(state.get("step", 2)) == 2 for state in after.values())
+
+
 def test_every_class_is_an_optimizer_of_torch():
     for cls in CLASSES:
         optimizer = cls(decoder())

@@ -296,23 +296,42 @@ def test_states_of_rows_that_were_not_saved_begin_anew_aloud(cls, options, key):
 # Frameworks
 
 
-def test_a_run_of_the_trainer_resumes_bit_for_bit(tmp_path):
-    pytest.importorskip("accelerate", reason="transformers.Trainer needs accelerate: requirements-test.txt")
-    from transformers import Trainer, TrainingArguments, set_seed
-
-    from test_recipes import llama
+def trainer_of_transformers(model, factory, arguments):
+    from transformers import Trainer, TrainingArguments
 
     rows = [{"input_ids": row, "labels": row} for row in ((torch.arange(16) + i) % 64 for i in range(32))]
+    return Trainer(model, TrainingArguments(**arguments), train_dataset=rows, optimizer_cls_and_kwargs=factory)
+
+
+def trainer_of_trl(model, factory, arguments):
+    trl = pytest.importorskip("trl", reason="requirements-test.txt")
+    from datasets import Dataset
+
+    from test_recipes import tokenizer
+
+    rows = Dataset.from_list([{"input_ids": ((torch.arange(16) + i) % 64).tolist()} for i in range(32)])
+    return trl.SFTTrainer(
+        model, trl.SFTConfig(**arguments, bf16=False, max_length=None), train_dataset=rows,
+        processing_class=tokenizer(), optimizer_cls_and_kwargs=factory,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make_trainer", [trainer_of_transformers, trainer_of_trl], ids=["transformers", "trl"])
+def test_a_run_of_a_trainer_resumes_bit_for_bit(make_trainer, tmp_path):
+    pytest.importorskip("accelerate", reason="transformers.Trainer needs accelerate: requirements-test.txt")
+    from transformers import set_seed
+
+    from test_recipes import llama
 
     def trained(steps, **resume):
         set_seed(0)
         model = llama()
-        arguments = TrainingArguments(
-            output_dir=str(tmp_path), max_steps=steps, save_steps=2, report_to="none", use_cpu=True, disable_tqdm=True,
-            per_device_train_batch_size=4, lr_scheduler_type="constant", logging_steps=100,
-        )  # fmt: skip
-        factory = (Aurora.factory, {"lr": 0.02, "momentum": 0.9})
-        trainer = Trainer(model, arguments, train_dataset=rows, optimizer_cls_and_kwargs=factory)
+        arguments = {
+            "output_dir": str(tmp_path), "max_steps": steps, "save_steps": 2, "report_to": "none", "use_cpu": True,
+            "disable_tqdm": True, "per_device_train_batch_size": 4, "lr_scheduler_type": "constant", "logging_steps": 100,
+        }  # fmt: skip
+        trainer = make_trainer(model, (Aurora.factory, {"lr": 0.02, "momentum": 0.9}), arguments)
         trainer.train(**resume)
         assert trainer.optimizer.optimizer.param_groups[0]["momentum"] == 0.9
         return weights(model)

@@ -12,7 +12,7 @@ namespace aurora {
 /// of `device`. Work is queued on the device's current stream. Scratch memory comes from torch's allocator
 /// for the device, which keeps what is given back. A group of weights is one part, so equal shapes go through
 /// batched operations. Every device but the CPU is an accelerator: calls wait where backend.hpp says so.
-/// Throws std::invalid_argument where torch was built without the device.
+/// Throws std::invalid_argument that names the device where this torch or machine lacks it.
 std::unique_ptr<Backend> make_aten_backend(c10::Device device);
 
 }  // namespace aurora

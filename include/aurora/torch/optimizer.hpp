@@ -38,13 +38,18 @@ struct GroupOptions : torch::optim::OptimizerCloneableOptions<GroupOptions> {
   double get_lr() const override;
   /// Throws std::invalid_argument for a rate outside the rule's bounds.
   void set_lr(double lr) override;
+
+ private:
+  friend class SpectralOptimizer;
+  bool are_defaults_ = false;  // of an optimizer, or cloned from them by torch's add_param_group
 };
 
 struct Due;
 
 /// State of one parameter. Undefined tensors do not apply: momentum_buffer for matrix rules, row_state beside
 /// it where the rule has one (row_state_name), exp_avg and exp_avg_sq for AdamW. float64 for float64
-/// parameters, else float32.
+/// parameters, else float32. A state follows its parameter: after module->to(torch::kDouble), or to another
+/// device, the next step converts it, exactly to float64 and rounded to float32; what overflows there throws.
 struct ParameterState : torch::optim::OptimizerCloneableParamState<ParameterState> {
   std::int64_t step = 0;      // steps that changed this parameter, if it is not
   torch::Tensor device_step;  // on its device, float32 []: nobody waits for the number
@@ -79,8 +84,9 @@ class SpectralOptimizer : public torch::optim::Optimizer {
   ~SpectralOptimizer() override;
 
   torch::Tensor step(LossClosure closure = nullptr) override;
-  /// torch's add_param_group is not virtual and replaces the options of optimizers it does not know by the
-  /// defaults; this one keeps the group's.
+  /// torch's add_param_group is not virtual and drops the options of optimizers that it does not know; this
+  /// one keeps the group's. A group that came through torch::optim::Optimizer& all the same is refused by the
+  /// next step, unless it has been given options since (set_options).
   void add_param_group(const torch::optim::OptimizerParamGroup& group);
 
   /// Options, state and counters. Loading takes the archive's options, and throws std::invalid_argument, with

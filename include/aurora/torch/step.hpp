@@ -58,7 +58,8 @@ torch::Tensor gradient_of(const Place& place, const torch::Tensor& gradient);
 std::string method_text(const Rule& rule, const torch::Tensor& parameter);
 
 /// Makes the tensors that the rule needs and that are not there, as zeros, and brings those that are there
-/// into the parameter's strides. Throws where one has another shape, type or device.
+/// into the parameter's strides, device and state type. Throws where one has another shape, or overflows in
+/// that type; then the state is as it was.
 void complete_state(const Place& place, ParameterState& state);
 
 /// A tensor of zeros like a state of the parameter: float64 for float64, else float32.
