@@ -14,10 +14,10 @@
 #include <string_view>
 #include <thread>
 
-#include "command.hpp"
-#include "terminal.hpp"
 #ifdef AURORA_HAS_MPI
+#include "command.hpp"
 #include "mpi.hpp"
+#include "terminal.hpp"
 #endif
 
 namespace aurora::cli {

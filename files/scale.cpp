@@ -41,23 +41,20 @@ double elements_of(const std::vector<Index>& shape) {
   return count;
 }
 
-/// Operations of one direction on a GPU.
-double direction_flops(const Rule& rule, double m, double n) {
-  const double polar = kSchedule * (4 * m * n * n + 2 * n * n * n);
+/// Operations of one direction of a rows x cols matrix, of whose long side a rank has 1 / shards.
+double direction_flops(const Rule& rule, Index rows, Index cols, double shards) {
+  const auto m = static_cast<double>(std::max(rows, cols)), n = static_cast<double>(std::min(rows, cols));
+  const double evaluation = 4 * m * n * n / shards + 2 * n * n * n;  // X'X, X B and A A; also a leverage
   const auto* aurora = std::get_if<AuroraOptions>(&rule);
-  return polar * (aurora != nullptr && m > n ? aurora->pp_iterations : 1);
+  return evaluation * (kSchedule + (aurora != nullptr && rows > cols ? aurora->pp_iterations - 1 : 0));
 }
 
 Cost cost_of(const RoutedParameter& parameter, const Rule& rule, bool matrix, const Gpu& gpu, double shards) {
-  const double elements = elements_of(parameter.shape);
+  const double elements = elements_of(parameter.shape) / shards;
   const double moved = elements * (matrix ? kMatrixPass : kAdamWPass) / (gpu.memory_rate * kMemoryShare);
-  if (!matrix) return {.seconds = moved / shards, .state = 2 * kState * elements / shards};
-  const auto [n, m] =
-      std::minmax(static_cast<double>(parameter.shape[0]), static_cast<double>(parameter.shape[1]));
-  // Split by rows over `shards` ranks, the products with n x n are whole on each of them.
-  const double flops = shards == 1 ? direction_flops(rule, m, n) : direction_flops(rule, m / shards, n);
-  return {.seconds = moved / shards + flops / (gpu.products * kOptimizerShare),
-          .state = kState * elements / shards};
+  if (!matrix) return {.seconds = moved, .state = 2 * kState * elements};
+  const double flops = direction_flops(rule, parameter.shape[0], parameter.shape[1], shards);
+  return {.seconds = moved + flops / (gpu.products * kOptimizerShare), .state = kState * elements};
 }
 
 }  // namespace
@@ -116,22 +113,28 @@ ScaleEstimate scale_estimate(const TrainConfig& config, int ranks, const Gpu& gp
     estimate.state = std::max(estimate.state, load.state);
   }
 
-  estimate.sent = others * (kGradient + kWeight) * parameters;  // an all-reduce is the two together
+  double in_rings = others * (kGradient + kWeight) * parameters;  // an all-reduce is the two together
+  double crosswise = 0;
   if (sharing == Sharing::shards) {
-    estimate.sent += 2 * others / R * kGradient * matrices;
+    crosswise = 2 * others / R * kGradient * matrices;
     estimate.state = state / R;  // it stays sharded
   } else if (splits) {
-    estimate.sent += 2 * others * kSixteenBits * gram;
+    in_rings += 2 * others * kSixteenBits * gram;
   }
+  estimate.sent = in_rings + crosswise;
   const double weights =
       sharing == Sharing::shards || splits ? 1 / R : 1;  // FSDP's, the part that a rank has
   const double buffers = sharing == Sharing::owners && ranks > 1 ? 1 : 0;
   estimate.memory = parameters * (weights * (kWeight + kGradient) + buffers * kGradient) + estimate.state +
                     activation_bytes(config);
 
-  const double rate = (ranks <= gpu.in_machine ? gpu.link_rate : gpu.network_rate) * kLinkShare;
+  // A ring leaves a machine once, by the networks of all its GPUs; crosswise every GPU has its own.
+  const bool one_machine = ranks <= gpu.in_machine;
+  const double ring_rate =
+      one_machine ? gpu.link_rate : std::min(gpu.link_rate, gpu.in_machine * gpu.network_rate);
+  const double cross_rate = one_machine ? gpu.link_rate : gpu.network_rate;
   estimate.model_ms = 1000 * flops_per_step(config) / R / (gpu.products * kModelShare);
-  estimate.exchange_ms = 1000 * estimate.sent / rate;
+  estimate.exchange_ms = 1000 * (in_rings / ring_rate + crosswise / cross_rate) / kLinkShare;
   return estimate;
 }
 
