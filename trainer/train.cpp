@@ -99,8 +99,7 @@ class Run {
   void write_neuron_records();
   void check_text();
   void save();
-  /// What an error that ends the run says of the steps since the last checkpoint.
-  std::string lost() const;
+  std::string lost() const { return lost_steps(saved_step_, state_.step, checkpoint_); }
   std::string saved_although_text_is_gone();
   void report();
   RunResult end(RunEnd how, std::string message = {});
@@ -142,7 +141,8 @@ std::optional<RunResult> Run::open(const fs::path& folder, FolderMode mode) {
   std::optional<RunResult> ended = ranks_.is_first() ? open_folder(mode) : std::nullopt;
   bool has_ended = ended.has_value();
   ranks_.share(has_ended);
-  if (has_ended) return ended ? ended : RunResult{.end = RunEnd::already_finished};
+  if (has_ended && !ended) ended.emplace().end = RunEnd::already_finished;
+  if (ended) return ended;
   ranks_.share(state_.step, state_.skipped_in_a_row, state_.evaluation_due, state_.neurons_due);
   first_step_ = saved_step_ = checked_step_ = state_.step;
   if (state_.step > 0) ranks_.spread();
@@ -252,16 +252,6 @@ RunResult Run::go_on() {
     if (stop) break;
   }
   return end(steps_left() > 0 || records_due() ? RunEnd::interrupted : RunEnd::finished);
-}
-
-std::string Run::lost() const {
-  if (saved_step_ == state_.step) return "";
-  const std::string steps =
-      saved_step_ + 1 == state_.step
-          ? "step " + std::to_string(state_.step) + " is lost"
-          : "steps " + std::to_string(saved_step_ + 1) + " to " + std::to_string(state_.step) + " are lost";
-  return "; " + steps + ": " +
-         (checkpoint_.empty() ? "there is no checkpoint" : "the last checkpoint is " + checkpoint_.string());
 }
 
 std::string Run::saved_although_text_is_gone() {
