@@ -14,7 +14,7 @@ from conftest import (BINARY, assert_one_line, assert_same_run, aurora, checkpoi
 MPIRUN = shutil.which("mpirun")
 pytestmark = pytest.mark.skipif(MPIRUN is None, reason="no mpirun")
 LAUNCHER = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
-FLAGS = ["--steps", 6, "--eval-every", 4, "--diagnose-every", 3, "--save-every", 3]
+FLAGS = ["--steps", 30, "--eval-every", 20, "--diagnose-every", 10, "--save-every", 15]
 MANY = ["--steps", 100000, "--save-every", 2, "--keep", 2, "--quiet"]
 
 
@@ -115,19 +115,20 @@ def test_a_run_goes_on_with_other_numbers_of_ranks(text, tmp_path, whole):
     out = tmp_path / "run"
     flags = ["--data", text, *small(*FLAGS, "--accumulate", 2, "--reduction", "ordered")]
     process = start(ranked(3, "train", "--out", out, *flags, "--quiet"))
+    wait_for_steps(out, 1, process)
+    second = pid_of(out, 1)
     wait_for_steps(out, 2, process)
-    os.kill(pid_of(out, 1), signal.SIGTERM)
+    os.kill(second, signal.SIGTERM)
     code, errors = ended(process)
     assert code == 130, errors
     assert f"go on with: aurora train --resume --out {out}" in errors
     steps = steps_in_log(out)
-    assert 2 <= steps < 6 and last_checkpoint(out).name == f"checkpoint-{steps:06d}"
+    assert 2 <= steps < 30 and last_checkpoint(out).name == f"checkpoint-{steps:06d}"
     result = subprocess.run(ranked(2, "train", "--resume", "--out", out), capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
-    assert of_kind(log_of(out), "train")[-1]["step"] == 6
-    for folder in {last_checkpoint(whole).name}:
-        for file in ("model.safetensors", "optimizer.safetensors"):
-            assert (out / folder / file).read_bytes() == (whole / folder / file).read_bytes()
+    assert of_kind(log_of(out), "train")[-1]["step"] == 30
+    for file in ("model.safetensors", "optimizer.safetensors", "trainer_state.json"):
+        assert (last_checkpoint(out) / file).read_bytes() == (last_checkpoint(whole) / file).read_bytes(), file
     # A finished run says so, on all ranks.
     result = subprocess.run(ranked(2, "train", "--resume", "--out", out), capture_output=True, text=True, timeout=60)
     assert result.returncode == 0 and result.stdout.count("already finished") == 1, result.stderr
