@@ -184,7 +184,8 @@ void Ranks::finish_gradients() {
     gradient.reset();
     if (!is_own(parameter)) continue;
     const Index count = parameter.value.numel();
-    gradient = sum_.narrow(0, begin, count).view_as(parameter.value);
+    // The memory of the sum, but no view to autograd: zero_grad() detaches gradients in place.
+    gradient = sum_.narrow(0, begin, count).view_as(parameter.value).variable_data();
     begin += count;
   }
   sum_.reset();
