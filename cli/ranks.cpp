@@ -24,7 +24,7 @@ namespace aurora::cli {
 
 namespace {
 
-constexpr auto kTimeToSpeak = std::chrono::seconds(1);
+constexpr auto kTimeToSpeak = std::chrono::seconds(5);
 
 struct Launcher {
   const char *size, *rank;
