@@ -19,6 +19,7 @@
 #include "aurora/version.hpp"
 #include "command.hpp"
 #include "process.hpp"
+#include "ranks.hpp"
 #include "terminal.hpp"
 #include "text_data.hpp"
 #include "train.hpp"
@@ -133,6 +134,7 @@ std::string unknown_subcommand(const CLI::App& app, int argc, char** argv) {
 }
 
 int report_error(std::string_view where, std::string_view message, int code) {
+  let_first_rank_speak();
   show(stderr, fmt::format("{}: {}\n", where, printable(first_line(message))));
   return code;
 }
@@ -179,6 +181,7 @@ int run_command(int argc, char** argv) {
                         kUsage);
   }
   try {
+    if (const std::string name = chosen_app(app).get_name(); name != "train") require_one_process(name);
     return chosen();
   } catch (const std::invalid_argument& error) {
     return report_error(place(app), error.what(), kUsage);

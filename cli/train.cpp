@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <filesystem>
@@ -15,6 +16,7 @@
 #include "config.hpp"
 #include "json_line.hpp"
 #include "progress.hpp"
+#include "ranks.hpp"
 #include "run_summary.hpp"
 #include "stop.hpp"
 #include "terminal.hpp"
@@ -26,18 +28,32 @@ namespace {
 
 struct Flags {
   TrainFlags run;
-  std::optional<std::string> optimizer, out;
+  std::optional<std::string> optimizer, out, rank_timeout, ranks, gpu;
   bool resume = false, overwrite = false, dry_run = false, quiet = false, json = false;
 };
 
+/// --accumulate counts the micro-batches of one rank, the setting those of all.
+void count_for_all_ranks(TrainFlags& flags, trainer::TrainConfig& config, int ranks) {
+  if (ranks == 1) return;
+  for (std::size_t i = 0; i < kKeyFlags.size(); ++i) {
+    if (std::string_view(kKeyFlags[i].flag) != "--accumulate") continue;
+    if (auto& own = flags.values[i]) {
+      own = fmt::format("{}", integer("--accumulate", *own, 1, 65536) * ranks);
+    } else if (!flags.config) {
+      config.accumulate = ranks;
+    }
+  }
+}
+
 /// The flags given to `train`, later ones over earlier ones: configuration file, preset, flags, --set.
-trainer::TrainConfig resolved_config(const Flags& flags) {
+trainer::TrainConfig resolved_config(Flags flags, int ranks) {
   trainer::TrainConfig config;
   if (flags.run.config) {
     config = trainer::from_toml(*flags.run.config);
   } else if (flags.resume && flags.out) {
     const auto file = std::filesystem::path(*flags.out) / "config.toml";
     if (std::filesystem::exists(file)) {
+      flags.run.config = file.string();
       config = trainer::from_toml(file);
     } else if (flags.run.data.empty()) {
       throw std::invalid_argument(fmt::format(
@@ -45,6 +61,7 @@ trainer::TrainConfig resolved_config(const Flags& flags) {
           *flags.out));
     }
   }
+  count_for_all_ranks(flags.run, config, ranks);
   apply_shape_and_text(flags.run, config);
   if (flags.optimizer) set_by_flag(config, "--optimizer", "optim.optimizer", *flags.optimizer);
   const bool adamw = !config.optim;
@@ -103,55 +120,105 @@ void print_table(const trainer::TrainConfig& config, const trainer::RunResult& r
   for (const std::string& line : lines_of(table)) fmt::print("{}\n", line);
 }
 
-int train(const Flags& flags) {
-  if (flags.resume && flags.overwrite)
-    throw std::invalid_argument("--resume and --overwrite exclude each other");
-  const trainer::TrainConfig config = resolved_config(flags);
-  if (flags.dry_run) {
-    const std::string plan = trainer::dry_run(config, flags.json);
-    fmt::print("{}{}", plan, plan.ends_with('\n') ? "" : "\n");
-    return kGood;
+int exit_code(trainer::RunEnd end) {
+  switch (end) {
+    case trainer::RunEnd::finished:
+    case trainer::RunEnd::already_finished:
+      return kGood;
+    case trainer::RunEnd::interrupted:
+      return kStopped;
+    case trainer::RunEnd::diverged:
+      return kDiverged;
   }
-  if (!flags.out || flags.out->empty()) {
-    throw std::invalid_argument("--out is missing: name the folder of the run, as in --out runs/first");
-  }
-  const std::filesystem::path out = *flags.out;
-  const auto mode = flags.resume      ? trainer::FolderMode::resume
-                    : flags.overwrite ? trainer::FolderMode::overwrite
-                                      : trainer::FolderMode::fresh;
-  const std::atomic<bool>& stop = stop_on_signals();
-  trainer::RunResult result;
-  {
-    ProgressLine line(stderr, flags.quiet);
-    result = trainer::train(config, out, mode,
-                            {.progress = [&](const trainer::Progress& progress) { line.show(progress); },
-                             .notice = [&](const std::string& text) { line.notice(text); },
-                             .stop = &stop});
-  }
-  if (flags.json) print_json(result, out);
+  return kFailed;
+}
+
+int report(const trainer::TrainConfig& config, const trainer::RunResult& result,
+           const std::filesystem::path& out, bool json) {
+  if (json) print_json(result, out);
   switch (result.end) {
     case trainer::RunEnd::finished:
-      if (!flags.json) print_table(config, result, out);
-      return kGood;
+      if (!json) print_table(config, result, out);
+      break;
     case trainer::RunEnd::already_finished:
-      if (!flags.json) {
+      if (!json) {
         print_table(config, result, out);
         fmt::print("this run was already finished: more steps with {} --steps N\n", resume_command(out));
       }
-      return kGood;
+      break;
     case trainer::RunEnd::interrupted:
       cli::show(stderr, fmt::format("stopped after step {}, saved in {}; go on with: {}\n", result.step,
                                     printable(result.checkpoint.string()), resume_command(out)));
-      return kStopped;
+      break;
     case trainer::RunEnd::diverged:
       cli::show(stderr,
                 fmt::format("aurora train: {}; {}; a smaller --lr may help\n", first_line(result.message),
                             result.checkpoint.empty()
                                 ? "no checkpoint was saved before"
                                 : "last good checkpoint: " + printable(result.checkpoint.string())));
-      return kDiverged;
+      break;
   }
-  return kFailed;
+  return exit_code(result.end);
+}
+
+/// As one of several ranks, or alone.
+int train_as(const Flags& flags, const RankContext* context) {
+  const trainer::TrainConfig config = resolved_config(flags, context == nullptr ? 1 : context->ranks.size());
+  if (context != nullptr && std::ranges::find(config.data, "-") != config.data.end())
+    throw std::invalid_argument("--data -: only one process has the standard input: name a file");
+  const std::filesystem::path out = *flags.out;
+  const auto mode = flags.resume      ? trainer::FolderMode::resume
+                    : flags.overwrite ? trainer::FolderMode::overwrite
+                                      : trainer::FolderMode::fresh;
+  trainer::TrainHooks hooks;
+  hooks.stop = &stop_on_signals();
+  const bool speaks = context == nullptr || context->ranks.rank() == 0;
+  if (context != nullptr) {
+    hooks.ranks = &context->ranks;
+    hooks.threads = context->threads;
+    hooks.step_begins = [&](Index step) { context->set_place(fmt::format("step {}", step)); };
+  }
+  trainer::RunResult result;
+  {
+    ProgressLine line(stderr, flags.quiet || !speaks);
+    if (speaks) {
+      hooks.progress = [&](const trainer::Progress& progress) { line.show(progress); };
+      hooks.notice = [&](const std::string& text) { line.notice(text); };
+    }
+    result = trainer::train(config, out, mode, hooks);
+  }
+  return speaks ? report(config, result, out, flags.json) : exit_code(result.end);
+}
+
+std::string planned(Flags flags, int launched_ranks) {
+  if (flags.run.data.empty()) flags.run.data = {"-"};  // nothing is read
+  std::optional<trainer::ScaleQuestion> scale;
+  if (flags.ranks || flags.gpu) {
+    scale = {.ranks = static_cast<int>(integer("--ranks", flags.ranks.value_or("1"), 1, 65536)),
+             .gpu = flags.gpu.value_or("h100")};
+  }
+  return trainer::dry_run(resolved_config(flags, scale ? scale->ranks : launched_ranks), flags.json, scale);
+}
+
+int train(const Flags& flags) {
+  if (flags.resume && flags.overwrite)
+    throw std::invalid_argument("--resume and --overwrite exclude each other");
+  if ((flags.ranks || flags.gpu) && !flags.dry_run)
+    throw std::invalid_argument(
+        "--ranks and --gpu belong to --dry-run: mpirun -np N aurora train starts ranks");
+  const Launched here = launched();
+  if (flags.dry_run) {
+    if (here.rank > 0) return kGood;
+    const std::string plan = planned(flags, here.size);
+    fmt::print("{}{}", plan, plan.ends_with('\n') ? "" : "\n");
+    return kGood;
+  }
+  if (!flags.out || flags.out->empty()) {
+    throw std::invalid_argument("--out is missing: name the folder of the run, as in --out runs/first");
+  }
+  const double limit = number("--rank-timeout", flags.rank_timeout.value_or("600"), 1);
+  if (here.size == 1) return train_as(flags, nullptr);
+  return run_as_rank(here, limit, [&](const RankContext& context) { return train_as(flags, &context); });
 }
 
 }  // namespace
@@ -169,6 +236,14 @@ void add_train(CLI::App& app, Command& chosen) {
   command->add_flag("--resume", flags->resume, "go on with the run in --out")->group("Run");
   command->add_flag("--overwrite", flags->overwrite, "replace the run in --out")->group("Run");
   command->add_flag("--dry-run", flags->dry_run, "print routing, parameters, memory and FLOPs, and stop")
+      ->group("Output");
+  command
+      ->add_option("--rank-timeout", flags->rank_timeout,
+                   "seconds that a rank waits for the others before all end (default 600)")
+      ->group(kMachineGroup);
+  command->add_option("--ranks", flags->ranks, "with --dry-run: a step of so many ranks, one GPU each")
+      ->group("Output");
+  command->add_option("--gpu", flags->gpu, "with --dry-run: their GPU, a100, h100, h200 or b200")
       ->group("Output");
   command->add_flag("--quiet", flags->quiet, "no progress")->group("Output");
   command->add_flag("--json", flags->json, "results as one JSON object")->group("Output");

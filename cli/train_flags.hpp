@@ -29,6 +29,7 @@ inline constexpr std::array kKeyFlags = {
     KeyFlag{"--seed", "train.seed", kTrainingGroup},
     KeyFlag{"--batch", "train.batch", kTrainingGroup},
     KeyFlag{"--accumulate", "train.accumulate", kTrainingGroup},
+    KeyFlag{"--reduction", "train.reduction", kTrainingGroup},
     KeyFlag{"--warmup", "train.warmup", kTrainingGroup},
     KeyFlag{"--cooldown", "train.cooldown", kTrainingGroup},
     KeyFlag{"--clip", "train.clip", kTrainingGroup},

@@ -133,7 +133,8 @@ void for_each_field(Config& c, const Visit& visit) {
   visit("data.validation", c.validation, Paths{}, "other text for evaluation; empty: a part of data.paths");
   visit("train.steps", c.steps, kEvery, "steps of the run");
   visit("train.batch", c.batch, Integers{1, 65536}, "sequences of a micro-batch");
-  visit("train.accumulate", c.accumulate, Integers{1, 65536}, "micro-batches of a step");
+  visit("train.accumulate", c.accumulate, Integers{1, 65536},
+        "micro-batches of a step, of all ranks together");
   visit("train.warmup", c.warmup, Numbers{0, 1}, "share of the steps with rising learning rates");
   visit("train.cooldown", c.cooldown, Numbers{0, 1}, "share of the steps with falling learning rates");
   visit("train.clip", c.clip, Numbers{0, kInfinity}, "largest norm of all gradients together; 0: any");
@@ -149,6 +150,8 @@ void for_each_field(Config& c, const Visit& visit) {
   visit("train.save_momentum", c.save_momentum, Integers{0, 1'000'000'000},
         "steps from file to file of the matrices' momentum; 0: none");
   visit("train.keep", c.keep, Integers{0, 1'000'000}, "newest checkpoints kept; 0: all");
+  visit("train.reduction", c.reduction, OneOf{{"any", "ordered"}},
+        "order in which gradients of several ranks are added; ordered: that of one rank, with its bits");
   visit("train.dtype", c.dtype, OneOf{{"f32", "bf16"}}, "numbers of the forward pass");
   visit("train.device", c.device, DeviceName{}, "where to train");
 }

@@ -35,7 +35,7 @@ struct TrainConfig {
   AdamWOptions adamw;                           // of everything else
   Index steps = 500;
   Index batch = 16;
-  Index accumulate = 1;
+  Index accumulate = 1;  // micro-batches of a step, of all ranks together
   double warmup = 0.04;  // shares of the steps
   double cooldown = 0.4;
   double clip = 1.0;  // global gradient norm; 0: none
@@ -45,9 +45,10 @@ struct TrainConfig {
   Index eval_tokens = 32768;  // of each evaluation at most; 0: all
   Index diagnose_every = 0;   // 0: ten records over the run
   Index save_every = 500;
-  Index save_momentum = 0;    // steps from momentum file to momentum file; 0: none
-  Index keep = 0;             // newest checkpoints kept; 0: all
-  std::string dtype = "f32";  // of the forward pass: f32 or bf16
+  Index save_momentum = 0;        // steps from momentum file to momentum file; 0: none
+  Index keep = 0;                 // newest checkpoints kept; 0: all
+  std::string reduction = "any";  // order in which ranks' gradients are added: any, or ordered
+  std::string dtype = "f32";      // of the forward pass: f32 or bf16
   std::string device = "cpu";
   /// The rule that the run is named after: that of the hidden matrices, else AdamW.
   Rule rule() const { return optim ? *optim : Rule(adamw); }

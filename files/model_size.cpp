@@ -49,22 +49,25 @@ Index tokens_per_step(const TrainConfig& config) {
   return config.batch * config.accumulate * config.model.context;
 }
 
-double memory_bytes(const TrainConfig& config) {
+double activation_bytes(const TrainConfig& config) {
   const ModelConfig& model = config.model;
+  const double tokens = static_cast<double>(config.batch * model.context);
+  const double per_layer =
+      16.0 * static_cast<double>(model.width) + 5.0 * static_cast<double>(model.neurons());
+  return 4 * tokens *
+         (static_cast<double>(model.layers) * per_layer + 3.0 * static_cast<double>(model.vocabulary));
+}
+
+double memory_bytes(const TrainConfig& config) {
   const bool all_adamw = !config.optim;
   double floats = 0;
-  for (const RoutedParameter& parameter : route(parameters_of(model))) {
+  for (const RoutedParameter& parameter : route(parameters_of(config.model))) {
     double values = 1;
     for (const Index side : parameter.shape) values *= static_cast<double>(side);
     const bool adamw = all_adamw || parameter.route == Route::adamw;
     floats += values * (adamw ? 4 : 3);  // weight, gradient, one or two states
   }
-  const double tokens = static_cast<double>(config.batch * model.context);
-  const double per_layer =
-      16.0 * static_cast<double>(model.width) + 5.0 * static_cast<double>(model.neurons());
-  floats +=
-      tokens * (static_cast<double>(model.layers) * per_layer + 3.0 * static_cast<double>(model.vocabulary));
-  return 4 * floats;
+  return 4 * floats + activation_bytes(config);
 }
 
 double flops_per_step(const TrainConfig& config) {

@@ -120,6 +120,24 @@ void require_same_run(const TrainConfig& config, const TrainConfig& before, cons
   }
 }
 
+std::string first_difference(const TrainConfig& here, const TrainConfig& there) {
+  std::map<std::string, std::string> others;
+  for (const Setting& setting : settings(there)) others[setting.key] = setting.value;
+  for (const Setting& setting : settings(here))
+    if (const std::string& other = others[setting.key]; other != setting.value)
+      return setting.key + " = " + setting.value + " instead of " + (other.empty() ? "nothing" : other);
+  return {};
+}
+
+std::string lost_steps(Index saved, Index now, const fs::path& checkpoint) {
+  if (saved == now) return "";
+  const std::string steps =
+      saved + 1 == now ? "step " + std::to_string(now) + " is lost"
+                       : "steps " + std::to_string(saved + 1) + " to " + std::to_string(now) + " are lost";
+  return "; " + steps + ": " +
+         (checkpoint.empty() ? "there is no checkpoint" : "the last checkpoint is " + checkpoint.string());
+}
+
 void remove_run(const fs::path& folder) {
   for (const fs::path& path : entries(folder)) {
     if (is_of_a_run(path) || unfinished(path) || path.filename().string().starts_with("events.out.tfevents."))

@@ -42,6 +42,13 @@ void require_same_run(const TrainConfig& config, const std::filesystem::path& fo
 void require_same_run(const TrainConfig& config, const TrainConfig& before,
                       const std::filesystem::path& place);
 
+/// "train.seed = 1 instead of 0" of the first setting that differs; empty where none does.
+std::string first_difference(const TrainConfig& here, const TrainConfig& there);
+
+/// What an error that ends a run at step `now` says of those since its last checkpoint, of step `saved`:
+/// "; steps 7 to 9 are lost: the last checkpoint is ..."; empty where there are none.
+std::string lost_steps(Index saved, Index now, const std::filesystem::path& checkpoint);
+
 /// Removes what an earlier run left: everything of the names above but the lock. Other files stay.
 void remove_run(const std::filesystem::path& folder);
 

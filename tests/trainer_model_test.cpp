@@ -227,11 +227,13 @@ TEST(Model, InBf16IsCloseToFloat32ButNotEqual) {
   for (const auto& parameter : model.parameters()) EXPECT_EQ(parameter.grad().scalar_type(), torch::kFloat32);
 }
 
+Ranks alone;
+
 TEST(Gradient, IsTheSameInOnePartAndInFour) {
   Model one = lively_model(small_config()), four = lively_model(small_config());
   const auto tokens = random_tokens(8, 9);
-  const auto loss_one = accumulate_gradients(one, tokens, 1, false).item<double>();
-  const auto loss_four = accumulate_gradients(four, tokens, 4, false).item<double>();
+  const auto loss_one = accumulate_gradients(one, tokens, 1, false, alone).item<double>();
+  const auto loss_four = accumulate_gradients(four, tokens, 4, false, alone).item<double>();
   EXPECT_NEAR(loss_one, loss_four, 1e-6 * loss_one);
   for (const auto& parameter : one.named_parameters()) {
     const auto expected = parameter.value().grad();
@@ -244,7 +246,7 @@ TEST(Gradient, IsTheSameInOnePartAndInFour) {
 
 TEST(Gradient, IsClippedToTheGlobalNorm) {
   Model model = lively_model(small_config());
-  accumulate_gradients(model, random_tokens(2, 9), 1, false);
+  accumulate_gradients(model, random_tokens(2, 9), 1, false, alone);
   const auto norm_of = [&] {
     double sum = 0;
     for (const auto& parameter : model.parameters())
@@ -252,21 +254,21 @@ TEST(Gradient, IsClippedToTheGlobalNorm) {
     return std::sqrt(sum);
   };
   const double before = norm_of();
-  EXPECT_NEAR(clip_gradients(model.parameters(), 2 * before).item<double>(), before, 1e-5 * before);
+  EXPECT_NEAR(clip_gradients(model.parameters(), 2 * before, alone).item<double>(), before, 1e-5 * before);
   EXPECT_EQ(norm_of(), before) << "a norm below the bound is left alone";
-  EXPECT_NEAR(clip_gradients(model.parameters(), 0).item<double>(), before, 1e-5 * before);
+  EXPECT_NEAR(clip_gradients(model.parameters(), 0, alone).item<double>(), before, 1e-5 * before);
   EXPECT_EQ(norm_of(), before) << "0 is no bound";
-  clip_gradients(model.parameters(), before / 3);
+  clip_gradients(model.parameters(), before / 3, alone);
   EXPECT_NEAR(norm_of(), before / 3, 1e-5 * before);
 }
 
 TEST(Gradient, ThatIsNotFiniteIsNotTouchedByClipping) {
   Model model = lively_model(small_config());
-  accumulate_gradients(model, random_tokens(2, 9), 1, false);
+  accumulate_gradients(model, random_tokens(2, 9), 1, false, alone);
   auto embedding = model.named_parameters()["model.embed_tokens.weight"].grad();
   const auto head = model.named_parameters()["lm_head.weight"].grad().clone();
   embedding[0][0] = std::numeric_limits<float>::infinity();
-  EXPECT_FALSE(std::isfinite(clip_gradients(model.parameters(), 1e-3).item<double>()));
+  EXPECT_FALSE(std::isfinite(clip_gradients(model.parameters(), 1e-3, alone).item<double>()));
   EXPECT_TRUE(torch::equal(model.named_parameters()["lm_head.weight"].grad(), head));
 }
 

@@ -221,6 +221,12 @@ fs::path save_checkpoint(const fs::path& folder, TrainerState state, const Model
   return name;
 }
 
+std::string not_finite_state(const Model& model, optim::SpectralOptimizer& optimizer, const Rule& rule) {
+  for (const auto& [name, tensor] : optimizer_tensors(model, optimizer, rule))
+    if (!tensor.isfinite().all().item<bool>()) return name;
+  return {};
+}
+
 void save_momentum(const fs::path& folder, Index step, const Model& model,
                    optim::SpectralOptimizer& optimizer) {
   NamedTensors tensors;

@@ -23,6 +23,9 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& folder, Train
                                       const Model& model, optim::SpectralOptimizer& optimizer,
                                       const Rule& rule, const NamedTensors& directions);
 
+/// "NAME.momentum_buffer" of a state tensor with an Inf or NaN; empty where there is none.
+std::string not_finite_state(const Model& model, optim::SpectralOptimizer& optimizer, const Rule& rule);
+
 /// Writes FOLDER/momentum-<step>.safetensors, whole or not at all: a tensor of each hidden matrix's momentum
 /// under the parameter's own name (exp_avg under AdamW).
 void save_momentum(const std::filesystem::path& folder, Index step, const Model& model,

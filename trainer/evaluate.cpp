@@ -14,13 +14,21 @@ namespace aurora::trainer {
 constexpr Index kMostTokens = Index{1} << 27;  // 1 GiB as int64
 
 std::optional<Evaluation> mean_loss(Model& model, const torch::Tensor& tokens, Index batch, bool bf16,
-                                    const std::atomic<bool>* stop) {
+                                    const Ranks& ranks, const std::atomic<bool>* stop) {
   const torch::NoGradGuard no_grad;
-  torch::Tensor sum = torch::zeros({}, torch::dtype(torch::kFloat64).device(model.device()));
-  for (const torch::Tensor& part : tokens.split(batch)) {
-    if (stop != nullptr && stop->load()) return {};
-    sum += next_byte_loss(model, part, bf16).to(torch::kFloat64) * static_cast<double>(part.size(0));
+  const std::vector<torch::Tensor> parts = tokens.split(batch);
+  std::vector<torch::Tensor> own;
+  bool stopped = false;
+  for (auto i = static_cast<std::size_t>(ranks.rank()); i < parts.size() && !stopped;
+       i += static_cast<std::size_t>(ranks.size())) {
+    stopped = stop != nullptr && stop->load();
+    if (!stopped) own.push_back(next_byte_loss(model, parts[i], bf16));
   }
+  if (ranks.any(stopped)) return {};
+  const torch::Tensor losses = ranks.in_order(own, std::ssize(parts));
+  torch::Tensor sum = torch::zeros({}, torch::dtype(torch::kFloat64).device(model.device()));
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    sum += losses[static_cast<Index>(i)].to(torch::kFloat64) * static_cast<double>(parts[i].size(0));
   const double loss = sum.item<double>() / static_cast<double>(tokens.size(0));
   return Evaluation{.loss = loss,
                     .bits_per_byte = loss / std::numbers::ln2,

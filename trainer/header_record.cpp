@@ -42,7 +42,7 @@ Json nested(const std::vector<Setting>& list) {
 }  // namespace
 
 Json header_record(const TrainConfig& config, c10::Device device, const CorpusSummary& text,
-                   const SharedSums& sums) {
+                   const SharedSums& sums, Index ranks) {
   return {{"kind", "header"},
           {"version", AURORA_VERSION},
           {"commit", build_commit()},
@@ -51,6 +51,7 @@ Json header_record(const TrainConfig& config, c10::Device device, const CorpusSu
           {"device", device.str()},
           {"device_name", device_name(device)},
           {"threads", at::get_num_threads()},
+          {"ranks", ranks},
           {"wait_policy", wait_policy()},
           {"load", load_average()},
           {"blas", blas_description()},

@@ -17,6 +17,6 @@ struct SharedSums {
 
 /// The "header" record of the log: configuration, machine, text, and when the run started.
 nlohmann::ordered_json header_record(const TrainConfig& config, c10::Device device, const CorpusSummary& text,
-                                     const SharedSums& sums);
+                                     const SharedSums& sums, Index ranks);
 
 }  // namespace aurora::trainer

@@ -1,7 +1,6 @@
 #include "train.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 
@@ -17,11 +16,13 @@
 #include "machine_speed.hpp"
 #include "model_size.hpp"
 #include "neurons.hpp"
+#include "ranks.hpp"
 #include "run_folder.hpp"
 #include "run_log.hpp"
 #include "run_summary.hpp"
 #include "schedule.hpp"
 #include "session.hpp"
+#include "stopwatch.hpp"
 #include "text_data.hpp"
 
 namespace aurora::trainer {
@@ -36,32 +37,6 @@ constexpr Index kDiagnosisTokens = 2048;       // of the batch that neuron activ
 constexpr Index kHashedSequences = 1 << 16;    // the first, for the header's data_order_sha256
 constexpr Index kSkippedStepsEnd = 10;         // so many in a row end a run
 
-class Stopwatch {
- public:
-  double milliseconds() const {
-    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count();
-  }
-  double seconds() const { return milliseconds() / 1000; }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
-/// "NAME.momentum_buffer" of the first state tensor with an Inf or NaN; empty where there is none.
-std::string not_finite_state(const Model& model, optim::SpectralOptimizer& optimizer) {
-  for (const auto& parameter : model.named_parameters()) {
-    const optim::ParameterState& state = optimizer.state_of(parameter.value());
-    const std::pair<const char*, const torch::Tensor&> tensors[] = {
-        {"momentum_buffer", state.momentum_buffer},
-        {"row_state", state.row_state},
-        {"exp_avg", state.exp_avg},
-        {"exp_avg_sq", state.exp_avg_sq}};
-    for (const auto& [name, tensor] : tensors)
-      if (tensor.defined() && !tensor.isfinite().all().item<bool>()) return parameter.key() + "." + name;
-  }
-  return {};
-}
-
 /// One training run: the state between steps, and what a step, a look at the neurons and a checkpoint do.
 class Run {
  public:
@@ -74,6 +49,7 @@ class Run {
         model_(config.model, config.seed, device_),
         initial_weights_sha256_(weights_sha256(model_)),
         optimizer_(model_, rule_, config.adamw),
+        ranks_(hooks.ranks, model_, optimizer_, config.reduction == "ordered"),
         backend_(device_.is_cpu() ? make_cpu_backend({.threads = at::get_num_threads()})
                                   : make_aten_backend(device_)),
         speed_(device_) {
@@ -82,6 +58,7 @@ class Run {
       throw std::invalid_argument(config.data.front() + ": the training text has " + std::to_string(bytes) +
                                   " bytes, one batch needs " + std::to_string(needed) +
                                   "; give more text, or a smaller train.batch or model.context");
+    require_same_ranks(ranks_, config, data_.summary().sha256, initial_weights_sha256_);
     for (const auto& group : optimizer_.param_groups()) base_lr_.push_back(group.options().get_lr());
     const Index most = config.eval_tokens > 0 ? config.eval_tokens : kMostTokens;
     const Index count = data_.validation_sequences(
@@ -97,13 +74,18 @@ class Run {
 
  private:
   Index steps_left() const { return config_.steps - state_.step; }
-  double seconds() const { return log_->seconds_before() + clock_.seconds(); }
+  double seconds() const { return (log_ ? log_->seconds_before() : 0) + clock_.seconds(); }
   /// Whether something that comes every so many steps, and at the last, comes after step number `step`.
   bool due(Index every, Index step) const {
     return step == config_.steps || (every > 0 && step % every == 0);
   }
   bool records_due() const { return state_.evaluation_due || state_.neurons_due; }
-  bool stop_asked() const { return hooks_.stop != nullptr && hooks_.stop->load(); }
+  bool stop_asked() const { return ranks_.any(hooks_.stop != nullptr && hooks_.stop->load()); }
+  /// Of the first rank.
+  std::optional<RunResult> open_folder(FolderMode mode);
+  void write(const Json& record) {
+    if (log_) log_->write(record);
+  }
   void write_header();
   void load(const fs::path& checkpoint);
   RunResult go_on();
@@ -114,10 +96,10 @@ class Run {
   void record();
   void evaluate();
   void look_at_neurons();
+  void write_neuron_records();
   void check_text();
   void save();
-  /// What an error that ends the run says of the steps since the last checkpoint.
-  std::string lost() const;
+  std::string lost() const { return lost_steps(saved_step_, state_.step, checkpoint_); }
   std::string saved_although_text_is_gone();
   void report();
   RunResult end(RunEnd how, std::string message = {});
@@ -130,6 +112,7 @@ class Run {
   Model model_;
   std::string initial_weights_sha256_;
   optim::SpectralOptimizer optimizer_;
+  Ranks ranks_;
   std::unique_ptr<Backend> backend_;
   MachineSpeed speed_;
   std::vector<double> base_lr_;
@@ -138,7 +121,7 @@ class Run {
 
   fs::path folder_;
   std::unique_ptr<LockFile> lock_;
-  std::unique_ptr<RunLog> log_;
+  std::unique_ptr<RunLog> log_;  // of the first rank
   TrainerState state_;
   NamedTensors directions_;  // of the step, while its neuron record is due
   fs::path checkpoint_;
@@ -155,6 +138,19 @@ class Run {
 
 std::optional<RunResult> Run::open(const fs::path& folder, FolderMode mode) {
   folder_ = folder;
+  std::optional<RunResult> ended = ranks_.is_first() ? open_folder(mode) : std::nullopt;
+  bool has_ended = ended.has_value();
+  ranks_.share(has_ended);
+  if (has_ended && !ended) ended.emplace().end = RunEnd::already_finished;
+  if (ended) return ended;
+  ranks_.share(state_.step, state_.skipped_in_a_row, state_.evaluation_due, state_.neurons_due);
+  first_step_ = saved_step_ = checked_step_ = state_.step;
+  if (state_.step > 0) ranks_.spread();
+  return {};
+}
+
+std::optional<RunResult> Run::open_folder(FolderMode mode) {
+  const fs::path& folder = folder_;
   fs::create_directories(folder);
   lock_ = std::make_unique<LockFile>(folder);
   require_mode(folder, mode);
@@ -206,7 +202,7 @@ void Run::load(const fs::path& checkpoint) {
                                 checkpoint.string() + " has taken " + std::to_string(saved.step));
   directions_ = load_checkpoint(checkpoint, saved, model_, optimizer_, rule_);
   checkpoint_ = checkpoint;
-  state_.step = first_step_ = saved_step_ = checked_step_ = saved.step;
+  state_.step = saved.step;
   state_.skipped_in_a_row = saved.skipped_in_a_row;
   state_.evaluation_due = saved.evaluation_due;
   state_.neurons_due = saved.neurons_due;
@@ -217,10 +213,11 @@ void Run::load(const fs::path& checkpoint) {
 }
 
 void Run::write_header() {
-  log_->write(header_record(
-      config_, device_, data_.summary(),
-      {.initial_weights = initial_weights_sha256_,
-       .data_order = data_.order_sha256(config_.seed, kHashedSequences, config_.model.context)}));
+  write(
+      header_record(config_, device_, data_.summary(),
+                    {.initial_weights = initial_weights_sha256_,
+                     .data_order = data_.order_sha256(config_.seed, kHashedSequences, config_.model.context)},
+                    ranks_.size()));
 }
 
 RunResult Run::run() {
@@ -244,7 +241,7 @@ RunResult Run::go_on() {
   while (steps_left() > 0 && !records_due()) {
     if (std::string message = step(); !message.empty()) return end(RunEnd::diverged, std::move(message));
     if (config_.save_momentum > 0 && due(config_.save_momentum, state_.step))
-      save_momentum(folder_, state_.step, model_, optimizer_);
+      ranks_.first_with_all_states([&] { save_momentum(folder_, state_.step, model_, optimizer_); });
     record();
     // A checkpoint of weights that lost their way would not be a good one.
     if (steps_left() == 0 && !state_.evaluation_due && !std::isfinite(shown_.validation_loss))
@@ -257,18 +254,9 @@ RunResult Run::go_on() {
   return end(steps_left() > 0 || records_due() ? RunEnd::interrupted : RunEnd::finished);
 }
 
-std::string Run::lost() const {
-  if (saved_step_ == state_.step) return "";
-  const std::string steps =
-      saved_step_ + 1 == state_.step
-          ? "step " + std::to_string(state_.step) + " is lost"
-          : "steps " + std::to_string(saved_step_ + 1) + " to " + std::to_string(state_.step) + " are lost";
-  return "; " + steps + ": " +
-         (checkpoint_.empty() ? "there is no checkpoint" : "the last checkpoint is " + checkpoint_.string());
-}
-
 std::string Run::saved_although_text_is_gone() {
   if (saved_step_ == state_.step) return "";
+  if (ranks_.size() > 1) return lost();  // the others may be anywhere in a step
   try {
     log_->sync();
     checkpoint_ = save_checkpoint(folder_, state_, model_, optimizer_, rule_, directions_);
@@ -287,26 +275,28 @@ void Run::set_learning_rates() {
 
 std::string Run::step() {
   const Stopwatch step_clock;
-  const Index sequences = config_.batch * config_.accumulate;
-  std::vector<std::int64_t> bytes(static_cast<std::size_t>(sequences * (config_.model.context + 1)));
-  data_.training_sequences(config_.seed, state_.step * sequences, sequences, config_.model.context, bytes);
+  if (hooks_.step_begins) hooks_.step_begins(state_.step + 1);
   optimizer_.zero_grad();
-  const torch::Tensor loss = accumulate_gradients(model_, token_tensor(bytes, sequences), config_.accumulate,
-                                                  config_.dtype == "bf16");
-  const torch::Tensor norm = clip_gradients(model_.parameters(), config_.clip);
+  const torch::Tensor loss = accumulate_gradients(model_, own_tokens(data_, config_, state_.step, ranks_),
+                                                  config_.accumulate, config_.dtype == "bf16", ranks_);
+  const torch::Tensor norm = clip_gradients(model_.parameters(), config_.clip, ranks_);
   set_learning_rates();
   const bool neurons_due = due(diagnose_interval(config_), state_.step + 1);
   optimizer_.keep_directions(neurons_due);
   DeviceInterval optimizer_interval(device_);
+  std::string lost_state;
   try {
     optimizer_.step();
   } catch (const std::exception&) {
     // The gradients were looked at, so what has no direction is the momentum.
-    const std::string name = not_finite_state(model_, optimizer_);
-    if (name.empty()) throw;
-    ++state_.step;  // the one that failed
-    return "the optimizer state " + name + " is not finite in step " + std::to_string(state_.step);
+    lost_state = not_finite_state(model_, optimizer_, rule_);
+    if (lost_state.empty()) throw;
   }
+  if (lost_state = ranks_.first_of(lost_state); !lost_state.empty()) {
+    ++state_.step;  // the one that failed
+    return "the optimizer state " + lost_state + " is not finite in step " + std::to_string(state_.step);
+  }
+  ranks_.share_weights();
   optimizer_interval.end();
 
   // Here, and nowhere else in a step, the host waits for the device.
@@ -322,24 +312,24 @@ std::string Run::step() {
   state_.skipped_in_a_row = skipped ? state_.skipped_in_a_row + 1 : 0;
   state_.evaluation_due = due(config_.eval_every, state_.step);
   state_.neurons_due = neurons_due;
-  directions_ = neurons_due ? kept_directions(model_, optimizer_) : NamedTensors{};
+  directions_ = neurons_due ? ranks_.gathered(kept_directions(model_, optimizer_)) : NamedTensors{};
 
   const double step_ms = step_clock.milliseconds();
   step_ms_ += step_ms;
   optimizer_ms_ += optimizer_ms;
   const Index tokens = tokens_per_step(config_);
-  log_->write({{"kind", "train"},
-               {"step", state_.step},
-               {"loss", loss_},
-               {"matrix_lr", lr_of(rule_) * factor_},
-               {"adamw_lr", config_.adamw.lr * factor_},
-               {"grad_norm", grad_norm},
-               {"tokens", tokens},
-               {"step_ms", step_ms},
-               {"optimizer_ms", optimizer_ms},
-               {"tokens_per_second", 1000 * static_cast<double>(tokens) / step_ms},
-               {"seconds", seconds()},
-               {"skipped", skipped}});
+  write({{"kind", "train"},
+         {"step", state_.step},
+         {"loss", loss_},
+         {"matrix_lr", lr_of(rule_) * factor_},
+         {"adamw_lr", config_.adamw.lr * factor_},
+         {"grad_norm", grad_norm},
+         {"tokens", tokens},
+         {"step_ms", step_ms},
+         {"optimizer_ms", optimizer_ms},
+         {"tokens_per_second", 1000 * static_cast<double>(tokens) / step_ms},
+         {"seconds", seconds()},
+         {"skipped", skipped}});
   if (!std::isfinite(loss_)) return "the loss of step " + std::to_string(state_.step) + " is not finite";
   if (state_.skipped_in_a_row >= kSkippedStepsEnd)
     return "the gradient was not finite in " + std::to_string(kSkippedStepsEnd) +
@@ -354,20 +344,26 @@ void Run::record() {
 
 void Run::evaluate() {
   check_text();
-  const auto result = mean_loss(model_, validation_, config_.batch, config_.dtype == "bf16", hooks_.stop);
+  const auto result =
+      mean_loss(model_, validation_, config_.batch, config_.dtype == "bf16", ranks_, hooks_.stop);
   if (!result) return;
   shown_.validation_loss = result->loss;
-  log_->write({{"kind", "eval"},
-               {"step", state_.step},
-               {"loss", result->loss},
-               {"bits_per_byte", result->bits_per_byte},
-               {"tokens", result->tokens},
-               {"product_ms", speed_.product_ms()},
-               {"seconds", seconds()}});
+  write({{"kind", "eval"},
+         {"step", state_.step},
+         {"loss", result->loss},
+         {"bits_per_byte", result->bits_per_byte},
+         {"tokens", result->tokens},
+         {"product_ms", speed_.product_ms()},
+         {"seconds", seconds()}});
   state_.evaluation_due = false;
 }
 
 void Run::look_at_neurons() {
+  ranks_.first_with_all_states([&] { write_neuron_records(); });
+  ranks_.share(state_.neurons_due);
+}
+
+void Run::write_neuron_records() {
   const Index count = std::clamp<Index>(kDiagnosisTokens / config_.model.context, 1, validation_.size(0));
   const auto layers = neuron_health(model_, optimizer_, directions_, *backend_,
                                     validation_.narrow(0, 0, count), config_.dtype == "bf16", hooks_.stop);
@@ -377,7 +373,7 @@ void Run::look_at_neurons() {
   std::vector<Json> records;
   for (const LayerHealth& layer : *layers) {
     records.push_back(neuron_record(layer, state_.step, std::ssize(records)));
-    log_->write(records.back());
+    write(records.back());
   }
   const RunResult means = summarize(records);
   shown_.dead = means.dead;
@@ -391,10 +387,12 @@ void Run::check_text() {
 
 void Run::save() {
   check_text();
-  log_->sync();
-  checkpoint_ = save_checkpoint(folder_, state_, model_, optimizer_, rule_, directions_);
+  ranks_.first_with_all_states([&] {
+    log_->sync();
+    checkpoint_ = save_checkpoint(folder_, state_, model_, optimizer_, rule_, directions_);
+    keep_newest(folder_, config_.keep);
+  });
   saved_step_ = state_.step;
-  keep_newest(folder_, config_.keep);
 }
 
 void Run::report() {
@@ -410,16 +408,17 @@ void Run::report() {
 }
 
 RunResult Run::end(RunEnd how, std::string message) {
-  RunResult result = summarize(read_log(folder_ / "log.jsonl").records);
+  RunResult result;
+  if (log_) result = summarize(read_log(folder_ / "log.jsonl").records);
   result.end = how;
   result.step = state_.step;
   result.message = std::move(message);
   result.checkpoint = checkpoint_;
   result.seconds = seconds();
-  if (how == RunEnd::finished) log_->write(summary_record(result));
+  if (how == RunEnd::finished) write(summary_record(result));
   if (how == RunEnd::diverged)
-    log_->write({{"kind", "diverged"}, {"step", result.step}, {"message", result.message}});
-  log_->sync();
+    write({{"kind", "diverged"}, {"step", result.step}, {"message", result.message}});
+  if (log_) log_->sync();
   return result;
 }
 
@@ -428,10 +427,18 @@ RunResult Run::end(RunEnd how, std::string message) {
 RunResult train(const TrainConfig& config, const fs::path& folder, FolderMode mode, const TrainHooks& hooks) {
   return with_plain_errors([&] {
     validate(config);
-    if (device_of(config.device).is_cpu()) require_memory(config);
-    require_mode(folder, mode);
-    if (mode == FolderMode::resume) require_same_run(config, folder);
-    set_up_torch(config.threads);
+    const bool several = hooks.ranks != nullptr && hooks.ranks->size() > 1;
+    if (device_of(config.device).is_cpu()) {
+      require_memory(config);
+    } else if (several) {
+      throw std::invalid_argument("several ranks train on CPUs, and train.device is " + config.device +
+                                  ": leave out --device, or start one process");
+    }
+    if (!several || hooks.ranks->rank() == 0) {
+      require_mode(folder, mode);
+      if (mode == FolderMode::resume) require_same_run(config, folder);
+    }
+    set_up_torch(config.threads > 0 ? config.threads : hooks.threads);
     Run run(config, hooks);
     if (auto result = run.open(folder, mode)) return *result;
     return run.run();

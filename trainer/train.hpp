@@ -3,11 +3,16 @@
 #include <atomic>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "config.hpp"
 #include "run_folder.hpp"
 #include "run_summary.hpp"
+
+namespace aurora {
+class Collectives;
+}
 
 namespace aurora::trainer {
 
@@ -24,16 +29,25 @@ struct TrainHooks {
   std::function<void(const Progress&)> progress;
   std::function<void(const std::string&)> notice;  // one-line messages for people
   const std::atomic<bool>* stop = nullptr;  // set by a signal: finish the step, save, return interrupted
+  Collectives* ranks = nullptr;             // the processes that train this model together; null: this one
+  std::function<void(Index)> step_begins = {};  // number of the step that begins, from 1
+  int threads = 0;                              // where the configuration leaves them open; 0: torch's choice
 };
 
 /// Trains into `folder`: config.toml, log.jsonl, TensorBoard events, checkpoints, `last`; a lock file keeps a
 /// second writer out. With FolderMode::resume the run goes on from its newest whole checkpoint, bit for bit
-/// as if it had never stopped.
+/// as if it had never stopped. Of several ranks the first writes; on the others the result has its end alone.
 RunResult train(const TrainConfig& config, const std::filesystem::path& folder, FolderMode mode,
                 const TrainHooks& hooks);
 
-/// Routing table, parameter count, memory and FLOPs per step, as text or JSON; trains nothing.
-std::string dry_run(const TrainConfig& config, bool json);
+/// So many ranks, each with a GPU of this name.
+struct ScaleQuestion {
+  int ranks = 1;
+  std::string gpu;
+};
+/// Routing table, parameter count, memory and FLOPs per step, as text or JSON; with a question also what a
+/// step takes at that scale. Trains nothing.
+std::string dry_run(const TrainConfig& config, bool json, const std::optional<ScaleQuestion>& scale = {});
 
 struct Evaluation {
   double loss, bits_per_byte;  // nats per token; bits per byte of text

@@ -76,6 +76,7 @@ struct SpectralOptimizer::Impl {
   std::unordered_map<const void*, Share> shares;
   bool has_all_states = true;
   std::int64_t steps = 0;
+  std::function<bool(bool)> agree;
   bool keep_directions = false;
   std::unordered_map<const void*, Tensor> kept_directions;
 
@@ -174,7 +175,9 @@ Tensor SpectralOptimizer::step(LossClosure closure) {
     return loss;
   }
   collect();
-  step_all(impl_->backends, impl_->skipped, look_at_gradients(impl_->backends, due), due, [&](std::size_t i) {
+  StepGate gate = look_at_gradients(impl_->backends, due);
+  if (impl_->agree && !gate.on_device.defined()) gate.open = impl_->agree(gate.open);
+  step_all(impl_->backends, impl_->skipped, std::move(gate), due, [&](std::size_t i) {
     if (impl_->keep_directions && !is_adamw(due[i].place.options.rule)) {
       due[i].direction = impl_->direction_of(due[i].place.parameter);
     }
@@ -361,6 +364,8 @@ std::int64_t SpectralOptimizer::skipped_in_a_row() const { return impl_->skipped
 void SpectralOptimizer::set_skipped_steps(std::int64_t ever, std::int64_t in_a_row) {
   impl_->skipped.set(ever, in_a_row);
 }
+
+void SpectralOptimizer::agree_by(std::function<bool(bool)> agree) { impl_->agree = std::move(agree); }
 
 const std::vector<RoutedParameter>& SpectralOptimizer::routing() const { return impl_->routing; }
 

@@ -116,6 +116,10 @@ class SpectralOptimizer : public torch::optim::Optimizer {
   /// State of a parameter, made if it has none yet; its count is settled.
   ParameterState& state_of(const torch::Tensor& parameter);
 
+  /// Asked in each step on the CPU, after all gradients were looked at, whether weights may change: `agree` gets
+  /// whether they are finite here, and may know of other processes where they are not.
+  void agree_by(std::function<bool(bool)> agree);
+
   /// While set, steps copy each matrix parameter's direction (before scaling) for direction_of.
   void keep_directions(bool keep);
   /// The last kept direction, of the parameter's shape and the state's type; undefined if there is none.
