@@ -7,7 +7,7 @@
 
 #include "gradient.hpp"
 #include "ranks.hpp"
-#include "support/thread_ranks.hpp"
+#include "support/threaded_ranks.hpp"
 
 namespace {
 
@@ -15,7 +15,7 @@ using namespace aurora::trainer;
 using aurora::Collectives;
 using aurora::Index;
 using aurora::optim::SpectralOptimizer;
-using aurora::test::ThreadRanks;
+using aurora::test::ThreadedRanks;
 
 const ModelConfig kSmall = {
     .width = 16, .layers = 2, .heads = 2, .kv_heads = 2, .context = 8, .expansion = 2};
@@ -67,7 +67,8 @@ TEST_P(Counts, TakeTheStepsOfOneAndShareItsState) {
   std::vector<double> losses;
   for (int i = 0; i < 3; ++i) losses.push_back(one.step(5, i));
   std::atomic<Index> elements = 0;
-  ThreadRanks::run(GetParam(), [&](Collectives& engine) {
+  ThreadedRanks(GetParam()).run([&](const std::shared_ptr<Collectives>& collectives) {
+    Collectives& engine = *collectives;
     Trained many(&engine);
     for (int i = 0; i < 3; ++i) EXPECT_EQ(many.step(5, i), losses[static_cast<std::size_t>(i)]);
     expect_same_weights(one.model, many.model);
@@ -84,7 +85,8 @@ TEST(Ranks, SendTheBytesOfAnAllReduce) {
     parameters += parameter.numel();
     ++number;
   }
-  ThreadRanks::run(kCount, [&](Collectives& engine) {
+  ThreadedRanks(kCount).run([&](const std::shared_ptr<Collectives>& collectives) {
+    Collectives& engine = *collectives;
     Trained many(&engine, /*ordered=*/false);
     const Index before = engine.bytes_sent();
     many.step(3, 0);
@@ -99,7 +101,8 @@ TEST(Ranks, SendTheBytesOfAnAllReduce) {
 
 TEST(Ranks, AllLeaveTheirWeightsWhereOneGradientIsNotFinite) {
   Model before(kSmall, 1);
-  ThreadRanks::run(3, [&](Collectives& engine) {
+  ThreadedRanks(3).run([&](const std::shared_ptr<Collectives>& collectives) {
+    Collectives& engine = *collectives;
     Trained many(&engine);
     many.step(3, 0, [&] {
       if (engine.rank() != 1) return;
@@ -115,7 +118,8 @@ TEST(Ranks, AllLeaveTheirWeightsWhereOneGradientIsNotFinite) {
 }
 
 TEST(Ranks, AgreeAndSayWhoDiffers) {
-  ThreadRanks::run(3, [&](Collectives& engine) {
+  ThreadedRanks(3).run([&](const std::shared_ptr<Collectives>& collectives) {
+    Collectives& engine = *collectives;
     Trained many(&engine);
     const Ranks& ranks = many.ranks;
     EXPECT_TRUE(ranks.any(engine.rank() == 2));

@@ -12,7 +12,8 @@
 
 namespace aurora::test {
 
-/// Ranks that are threads of one process, and read each other's memory.
+/// Ranks that are threads of one process, and read each other's memory. Sums are in the order of the ranks, of
+/// float32 and float64.
 class ThreadedRanks {
  public:
   explicit ThreadedRanks(int size) : barrier_(size), posted_(static_cast<std::size_t>(size)) {}
@@ -64,11 +65,13 @@ class ThreadedRanks {
       take(room_.posted_);
       room_.barrier_.arrive_and_wait();
     }
-    void do_all_reduce(MatrixView values, Reduction reduction) override {
-      std::vector<double> result(static_cast<std::size_t>(values.cols));
-      exchange({values}, [&](const std::vector<Views>& posted) {
+    /// values <- what part `part` of all ranks comes to, in the order of the ranks.
+    template <class T>
+    void reduce(Views own, std::size_t part, const MatrixView& values, Reduction reduction) {
+      std::vector<T> result(static_cast<std::size_t>(values.cols));
+      exchange(std::move(own), [&](const std::vector<Views>& posted) {
         for (std::size_t r = 0; r < posted.size(); ++r) {
-          const auto* other = static_cast<const double*>(posted[r].front().data);
+          const auto* other = static_cast<const T*>(posted[r][part].data);
           for (std::size_t i = 0; i < result.size(); ++i) {
             result[i] = r == 0                        ? other[i]
                         : reduction == Reduction::sum ? result[i] + other[i]
@@ -76,9 +79,21 @@ class ThreadedRanks {
           }
         }
       });
-      std::ranges::copy(result, static_cast<double*>(values.data));
+      std::ranges::copy(result, static_cast<T*>(values.data));
     }
-    void do_reduce_scatter(std::span<const ConstMatrixView>, MatrixView) override { std::terminate(); }
+    void reduce(Views own, std::size_t part, const MatrixView& values, Reduction reduction) {
+      if (values.dtype == DType::f64) {
+        reduce<double>(std::move(own), part, values, reduction);
+      } else {
+        reduce<float>(std::move(own), part, values, reduction);
+      }
+    }
+    void do_all_reduce(MatrixView values, Reduction reduction) override {
+      reduce({values}, 0, values, reduction);
+    }
+    void do_reduce_scatter(std::span<const ConstMatrixView> parts, MatrixView own) override {
+      reduce({parts.begin(), parts.end()}, static_cast<std::size_t>(rank_), own, Reduction::sum);
+    }
     void do_all_gather(ConstMatrixView own, std::span<const MatrixView> parts) override {
       exchange({own}, [&](const std::vector<Views>& posted) {
         for (std::size_t r = 0; r < posted.size(); ++r) copy(posted[r].front(), parts[r]);
