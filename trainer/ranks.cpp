@@ -1,6 +1,5 @@
 #include "ranks.hpp"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -42,13 +41,6 @@ void split_into(const Tensor& vector, const std::vector<Tensor>& tensors) {
   }
 }
 
-/// What a step of the parameter costs, in operations, near enough to even out the ranks.
-double cost_of(const Rule& rule, const Tensor& parameter) {
-  const auto elements = static_cast<double>(parameter.numel());
-  if (std::holds_alternative<AdamWOptions>(rule)) return 20 * elements;
-  return elements * static_cast<double>(std::min(parameter.size(0), parameter.size(1)));
-}
-
 const Rule& rule_of(optim::SpectralOptimizer& optimizer, const Tensor& parameter) {
   for (auto& group : optimizer.param_groups())
     for (const Tensor& member : group.params())
@@ -64,9 +56,11 @@ Ranks::Ranks(Collectives* engine, const Model& model, optim::SpectralOptimizer& 
   std::vector<double> costs;
   for (const auto& parameter : model.named_parameters()) {
     const Rule& rule = rule_of(optimizer, parameter.value());
-    costs.push_back(cost_of(rule, parameter.value()));
+    const Tensor& value = parameter.value();
+    costs.push_back(value.dim() == 2 ? step_cost(rule, value.size(0), value.size(1))
+                                     : step_cost(rule, value.numel(), 1));
     parameters_.push_back({.name = parameter.key(),
-                           .value = parameter.value(),
+                           .value = value,
                            .owner = 0,
                            .is_matrix = !std::holds_alternative<AdamWOptions>(rule)});
   }

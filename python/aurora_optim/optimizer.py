@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -107,10 +108,12 @@ class SpectralOptimizer(Optimizer):
         self._equal_rates = True
 
     @classmethod
-    def factory(cls) -> type[SpectralOptimizer]:
+    def factory(cls) -> Callable[..., SpectralOptimizer]:
         """For the Trainer of transformers and TRL, which calls what this returns with the model:
-        Trainer(..., optimizer_cls_and_kwargs=(Aurora.factory, {"lr": 0.02}))."""
-        return cls
+        Trainer(..., optimizer_cls_and_kwargs=(Aurora.factory, {"lr": 0.02})). Trainers save the state of process 0 alone,
+        so every process keeps all states of plain parameters, unless the options name a process_group."""
+        make: Callable[..., SpectralOptimizer] = cls
+        return functools.partial(make, process_group=None)
 
     def _refuse_model_options(self, options: Mapping[str, Any], entries: Any) -> None:
         groups = isinstance(entries[0], dict)

@@ -372,3 +372,10 @@ def test_help_lists_every_keyword():
     for word in OPTIONS:
         assert f"\n    {word}: " in (Aurora.__doc__ or ""), word
     assert "\n    exclude: " in (AdamW.__doc__ or "") and "adamw_lr" not in (AdamW.__doc__ or "")
+
+
+def test_a_trainers_optimizer_keeps_every_state_unless_a_group_is_named():
+    model = decoder()
+    assert Aurora.factory()(model)._ranks_options.process_group is None
+    assert Aurora.factory()(model, process_group="default")._ranks_options.process_group == "default"
+    assert Aurora(model)._ranks_options.process_group == "default"
