@@ -108,6 +108,7 @@ TEST(Config, EverySettingChangesTheConfigurationAndOnlyItself) {
                                                       {"train.save_momentum", "4"},
                                                       {"train.dtype", "bf16"},
                                                       {"train.device", "cuda:1"},
+                                                      {"train.reduction", "ordered"},
                                                       {"optim.lr", "0.1"},
                                                       {"optim.momentum", "0.5"},
                                                       {"optim.nesterov", "false"},

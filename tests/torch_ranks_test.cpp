@@ -132,7 +132,8 @@ TEST(ChooseSenders, TakesOneOfEqualBoxesTheOwnersWhereItHasOne) {
   optim::Share share{.kind = optim::Share::Kind::pieces,
                      .owner = 2,
                      .shape = whole,
-                     .boxes = {top, bottom, top, bottom, none}};
+                     .boxes = {top, bottom, top, bottom, none},
+                     .sends = {}};
   choose_senders(place, share);
   EXPECT_EQ(share.sends, (std::vector<bool>{false, true, true, false, false}));
   share.boxes = {top, middle};
