@@ -186,8 +186,8 @@ void MpiRanks::finish() {
 void MpiRanks::do_all_reduce(MatrixView values, Reduction reduction) {
   // To one rank and from there to all, so that the bits are the same everywhere.
   constexpr const char* kName = "all_reduce";
-  const MPI_Datatype type = summed_type(kName, values.dtype);
-  const MPI_Op op = reduction == Reduction::sum ? MPI_SUM : MPI_MIN;
+  MPI_Datatype type = summed_type(kName, values.dtype);
+  MPI_Op op = reduction == Reduction::sum ? MPI_SUM : MPI_MIN;
   std::vector<MPI_Request> requests;
   for_each_piece(values, [&](std::byte* data, int count) {
     const void* from = impl_->rank == 0 ? MPI_IN_PLACE : data;
@@ -200,7 +200,7 @@ void MpiRanks::do_all_reduce(MatrixView values, Reduction reduction) {
 
 void MpiRanks::do_reduce_scatter(std::span<const ConstMatrixView> parts, MatrixView own) {
   constexpr const char* kName = "reduce_scatter";
-  const MPI_Datatype type = summed_type(kName, own.dtype);
+  MPI_Datatype type = summed_type(kName, own.dtype);
   std::vector<MPI_Request> requests;
   for (int r = 0; r < impl_->size; ++r) {
     Index begin = 0;

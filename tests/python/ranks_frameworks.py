@@ -139,28 +139,4 @@ def tensor_parallel(world):
             assert torch.equal(p, whole(q)), f"{name} in step {step}"
 
 
-def accelerate_with_fully_shard(world):
-    """accelerate shards the model after the optimizer was made from it, and exchanges the parameters."""
-    from accelerate import Accelerator, FullyShardedDataParallelPlugin
-    from accelerate.state import AcceleratorState, PartialState
-
-    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap", reshard_after_forward=True,
-                                            transformer_cls_names_to_wrap=["LlamaDecoderLayer"])  # fmt: skip
-    accelerator = Accelerator(cpu=True, fsdp_plugin=plugin)
-    model = llama().float()
-    alone = llama().float()
-    optimizer = Aurora(model)
-    of_alone = Aurora(alone, process_group=None)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    for step in range(3):
-        accelerator.backward(loss_of(model, batch(step, distributed.get_rank(), world)))
-        for p, q in zip(alone.parameters(), model.parameters()):
-            p.grad = whole(q.grad).clone()
-        optimizer.step(), of_alone.step()
-        optimizer.zero_grad()
-        for (name, p), q in zip(alone.named_parameters(), model.parameters()):
-            assert hasattr(q, "full_tensor") and torch.equal(p, whole(q)), f"{name} in step {step}"
-    AcceleratorState._reset_state(), PartialState._reset_state()
-
-
-CASES = [accelerate_with_fully_shard, llama_under_fully_shard, mixtral_under_fully_shard, llama_under_replicas_of_shards, llama_under_ddp, tensor_parallel]
+CASES = [llama_under_fully_shard, mixtral_under_fully_shard, llama_under_replicas_of_shards, llama_under_ddp, tensor_parallel]
