@@ -329,8 +329,9 @@ TEST_F(TrainingRun, RefusesTheWeightsOfAnotherModel) {
   fs::copy_file(folder_ / "wide/checkpoint-000006/config.json",
                 folder_ / "narrow/checkpoint-000006/config.json", fs::copy_options::overwrite_existing);
   const std::string message = error_of<std::runtime_error>([&] { evaluate(folder_ / "narrow", {text_}, 1); });
-  EXPECT_THAT(message,
-              HasSubstr("model.safetensors: tensor model.embed_tokens.weight is 256x16, in the model it is 256x32"));
+  EXPECT_THAT(
+      message,
+      HasSubstr("model.safetensors: tensor model.embed_tokens.weight is 256x16, in the model it is 256x32"));
 }
 
 TEST_F(TrainingRun, RefusesADamagedCheckpoint) {
