@@ -92,8 +92,7 @@ struct Failure {
     const std::string from = ranks.rank() == 0 ? "" : fmt::format("rank {}: ", ranks.rank());
     ranks.fail(failure.code, from + failure.message);
   }
-  constexpr auto kTimeOfFirst = std::chrono::seconds(5);
-  if (ranks.rank() > 0) std::this_thread::sleep_for(kTimeOfFirst);
+  if (ranks.rank() > 0) std::this_thread::sleep_for(kTimeToSpeak);
   show(stderr, fmt::format("aurora train: {}\n", printable(first_line(failure.message))));
   std::fflush(stdout);
   ranks.abort(failure.code);

@@ -45,6 +45,13 @@ void step(SpectralOptimizer& optimizer, const std::vector<Tensor>& parameters, i
   optimizer.step();
 }
 
+/// The same, for threads that share torch's generator.
+std::vector<Tensor> parameters_in_a_thread() {
+  static std::mutex one_generator;
+  const std::lock_guard lock(one_generator);
+  return parameters();
+}
+
 TEST(SharedOptimizer, TakesTheStepsOfOneToTheBitAndKeepsTheStatesOfItsOwn) {
   for (const int size : {2, 3, 5}) {
     const auto alone = parameters();
@@ -52,12 +59,7 @@ TEST(SharedOptimizer, TakesTheStepsOfOneToTheBitAndKeepsTheStatesOfItsOwn) {
     for (int s = 0; s < 3; ++s) step(*reference, alone, s);
     std::atomic<std::size_t> states = 0;
     ThreadedRanks(size).run([&](const std::shared_ptr<Collectives>& ranks) {
-      static std::mutex one_generator;
-      std::vector<Tensor> own;
-      {
-        const std::lock_guard lock(one_generator);
-        own = parameters();
-      }
+      const std::vector<Tensor> own = parameters_in_a_thread();
       const auto optimizer = optimizer_of(own);
       optimizer->share(ranks);
       for (int s = 0; s < 3; ++s) step(*optimizer, own, s);
@@ -77,12 +79,7 @@ TEST(SharedOptimizer, SavesAfterItHasGatheredAndGoesOnAlone) {
   std::stringstream file;
   std::vector<Tensor> weights;
   ThreadedRanks(3).run([&](const std::shared_ptr<Collectives>& ranks) {
-    static std::mutex one_generator;
-    std::vector<Tensor> own;
-    {
-      const std::lock_guard lock(one_generator);
-      own = parameters();
-    }
+    const std::vector<Tensor> own = parameters_in_a_thread();
     const auto optimizer = optimizer_of(own);
     optimizer->share(ranks);
     for (int s = 0; s < 2; ++s) step(*optimizer, own, s);
@@ -102,12 +99,7 @@ TEST(SharedOptimizer, SavesAfterItHasGatheredAndGoesOnAlone) {
 
 TEST(SharedOptimizer, NamesTheRankThatCannotStep) {
   ThreadedRanks(2).run([&](const std::shared_ptr<Collectives>& ranks) {
-    static std::mutex one_generator;
-    std::vector<Tensor> own;
-    {
-      const std::lock_guard lock(one_generator);
-      own = parameters();
-    }
+    const std::vector<Tensor> own = parameters_in_a_thread();
     const auto optimizer = optimizer_of(own);
     optimizer->share(ranks);
     EXPECT_THROW(optimizer->share(ranks), std::invalid_argument);
