@@ -9,7 +9,7 @@ test: export OMP_WAIT_POLICY = PASSIVE
 test:
 	scripts/setup --test
 	cmake --preset release >/dev/null && cmake --build --preset release
-	ctest --preset release && .venv/bin/python -m pytest -q tests
+	ctest --preset release && .venv/bin/python -m pytest -q -n 2 --dist loadfile tests
 # dist/aurora_optim-*.whl, for this Python and the torch in .venv.
 wheel:
 	scripts/setup --test

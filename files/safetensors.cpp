@@ -331,7 +331,7 @@ void write_safetensors(const fs::path& file, std::span<const TensorEntry> tensor
     text += "," + Json(tensor->name).dump() + ":" + entry.dump();
     offset = end;
   }
-  text += "}";
+  text += '}';
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const std::uint64_t length = text.size();
   if (length > kLargestHeader) fail("would have a header of " + std::to_string(length) + " bytes");
