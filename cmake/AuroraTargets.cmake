@@ -43,6 +43,12 @@ function(aurora_reads_torch target)
   target_precompile_headers(${target} REUSE_FROM aurora_torch_header)
 endfunction()
 
+# For a target with sources that include <nlohmann/json.hpp> or <fmt/format.h>.
+function(aurora_reads_text target)
+  target_link_libraries(${target} PRIVATE fmt::fmt nlohmann_json::nlohmann_json)
+  target_precompile_headers(${target} REUSE_FROM aurora_text_header)
+endfunction()
+
 # What lets waiting threads of a program sleep soon; see its source. For every program of ours.
 function(aurora_sleeping_threads target)
   if(NOT TARGET aurora_sleeping_threads)

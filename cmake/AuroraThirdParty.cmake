@@ -23,7 +23,7 @@ function(aurora_third_party_text result)
     "Aurora itself is under the [Apache License 2.0](LICENSE). What it is built with, and what of that is inside or beside the\n"
     "files of an installation (`share/doc/aurora/`) or a wheel (`aurora_optim/`); each brings the texts named here, in its folder\n"
     "`licenses/`. All of it is used as its makers ship it. Loaded from the system and not brought along: the C and C++ runtimes,\n"
-    "libgomp, OpenSSL's libcrypto, PyTorch's shared libraries, and MPI for a command that was built with it.\n\n"
+    "libgomp, OpenSSL's libcrypto, {fmt}, PyTorch's shared libraries, and MPI for a command that was built with it.\n\n"
     "| work | licence | where | text |\n|---|---|---|---|\n")
   foreach(entry IN LISTS AURORA_THIRD_PARTY)
     string(REPLACE "|" ";" fields "${entry}")

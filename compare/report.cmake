@@ -1,8 +1,6 @@
 # The page report.html. Its style sheet and script are files of their own, read into a source when CMake runs.
-find_package(fmt REQUIRED)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS report.css report.js)
 file(READ report.css report_style)
 file(READ report.js report_script)
 configure_file(report_assets.cpp.in report_assets.cpp @ONLY)
 target_sources(aurora_compare PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/report_assets.cpp)
-target_link_libraries(aurora_compare PRIVATE fmt::fmt-header-only)
