@@ -10,6 +10,8 @@
 namespace aurora::trainer {
 namespace {
 
+using namespace std::string_view_literals;
+
 using test::content_of;
 using test::TemporaryFolder;
 
@@ -60,10 +62,10 @@ TEST(EventFile, BytesAreThoseOfTheProtocol) {
   const auto events = events_of(content_of(only_file(folder)));
   ASSERT_EQ(events.size(), 2u);
   EXPECT_EQ(events[0].substr(9), std::string("\x1A\x0D") + "brain.Event:2");
-  const std::string wall_time("\x09\0\0\0\0\0\0\xF0\x3F", 9);
-  const std::string step("\x10\xAC\x02", 3);
-  const std::string summary("\x2A\x0D\x0A\x0B\x0A\x04loss\x15\0\0\0\x40", 15);
-  EXPECT_EQ(events[1], wall_time + step + summary);
+  EXPECT_EQ(events[1],
+            "\x09\0\0\0\0\0\0\xF0\x3F"                        // wall time
+            "\x10\xAC\x02"                                    // step
+            "\x2A\x0D\x0A\x0B\x0A\x04loss\x15\0\0\0\x40"sv);  // summary
 }
 
 TEST(EventFile, AnUnflushedScalarWaits) {
