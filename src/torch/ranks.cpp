@@ -104,7 +104,7 @@ Account account_of(const Ranks& ranks, std::span<const SharedDue> due) {
       account.hyperparameters += std::string(name(last->rule)) + " of group " + std::to_string(place.group);
       for (const auto& entry : hyperparameters(last->rule))
         account.hyperparameters += ", " + entry.name + "=" + entry.value;
-      account.hyperparameters += "\n";
+      account.hyperparameters += '\n';
     }
     if (!ranks.has_stepped && each.share->replicated) {
       account.values += name_of(place) + " has weights " +
