@@ -7,9 +7,6 @@ target_compile_options(aurora_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshad
 
 # A precompiled header only fits where it was compiled with the same flags: -fPIC in executables too, instead of -fPIE.
 add_compile_options(-fPIC)
-if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)  # lets ccache see through a precompiled header
-endif()
 
 configure_file(${CMAKE_CURRENT_LIST_DIR}/version.hpp.in ${PROJECT_BINARY_DIR}/include/aurora/version.hpp @ONLY)
 set(aurora_exports ${CMAKE_CURRENT_LIST_DIR}/exports.map)
