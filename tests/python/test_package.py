@@ -40,7 +40,7 @@ def test_pip_installs_a_package_that_needs_nothing_of_the_build(root, packages, 
     same_compiler = {"CXX": compiler_of(packages.parent)}  # so that ccache knows what the build has compiled
     pip = python(
         "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index", "--quiet", "--target", target, root,
-        path="", variables=same_compiler, timeout=580,
+        path="", variables=same_compiler, timeout=1500,
     )  # fmt: skip
     assert pip.returncode == 0, pip.stdout + pip.stderr
     minor = ".".join(aurora_optim.__version__.split(".")[:2])
