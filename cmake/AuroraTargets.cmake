@@ -34,6 +34,14 @@ function(aurora_library target component)
     BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")
 endfunction()
 
+# Headers that take long to read, compiled once for all that reuse them.
+function(aurora_precompiled target)
+  file(CONFIGURE OUTPUT ${target}.cpp CONTENT "// Compiled for its precompiled header alone.\n")
+  add_library(${target} OBJECT EXCLUDE_FROM_ALL ${CMAKE_CURRENT_BINARY_DIR}/${target}.cpp)
+  target_link_libraries(${target} PRIVATE aurora_warnings)
+  target_precompile_headers(${target} PRIVATE ${ARGN})
+endfunction()
+
 # For a target with sources that include torch headers.
 function(aurora_reads_torch target)
   target_link_libraries(${target} PRIVATE aurora::torch)

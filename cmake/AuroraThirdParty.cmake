@@ -20,10 +20,11 @@ set(AURORA_THIRD_PARTY
 function(aurora_third_party_text result)
   string(CONCAT text
     "# Works of others in our binaries\n\n"
-    "Aurora itself is under the [Apache License 2.0](LICENSE). What it is built with, and what of that is inside or beside the\n"
-    "files of an installation (`share/doc/aurora/`) or a wheel (`aurora_optim/`); each brings the texts named here, in its folder\n"
-    "`licenses/`. All of it is used as its makers ship it. Loaded from the system and not brought along: the C and C++ runtimes,\n"
-    "libgomp, OpenSSL's libcrypto, {fmt}, PyTorch's shared libraries, and MPI for a command that was built with it.\n\n"
+    "Aurora itself is under the [Apache License 2.0](LICENSE). What it is built with, and what of that is inside\n"
+    "or beside the files of an installation (`share/doc/aurora/`) or a wheel (`aurora_optim/`); each brings the\n"
+    "texts named here, in its folder `licenses/`. All of it is used as its makers ship it. Loaded from the system\n"
+    "and not brought along: the C and C++ runtimes, libgomp, OpenSSL's libcrypto, {fmt}, PyTorch's shared\n"
+    "libraries, and MPI for a command that was built with it.\n\n"
     "| work | licence | where | text |\n|---|---|---|---|\n")
   foreach(entry IN LISTS AURORA_THIRD_PARTY)
     string(REPLACE "|" ";" fields "${entry}")
